@@ -1,0 +1,396 @@
+"""Reads data sets in Fashionpedia's format into rows of a `datasets.Dataset`.
+
+The format is COCO's, with an `attribute_ids` list on every annotation and an `attributes` list beside `categories`
+(Jia et al., "Fashionpedia", ECCV 2020, https://github.com/cvdfoundation/fashionpedia). A file's own `categories` and
+`attributes` are its vocabulary, so ids are kept as the file has them, sparse or not. What a training run would trip
+over later is checked while the file is read: an error names every kind of problem, its count and its first cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+import re
+import reprlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Image, List, NamedSplit, Value
+from datasets.exceptions import DatasetGenerationError
+from pycocotools import mask as coco_mask
+
+from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
+
+logger = logging.getLogger(__name__)
+
+FEATURES = Features(
+    {
+        "image": Image(),
+        "image_id": Value("int64"),
+        "file_name": Value("string"),
+        "width": Value("int32"),
+        "height": Value("int32"),
+        "objects": List(
+            {
+                "id": Value("int64"),
+                "category_id": Value("int64"),
+                "attribute_ids": List(Value("int64")),
+                "bbox": List(Value("float32"), length=4),
+                "area": Value("float64"),
+                "iscrowd": Value("bool"),
+                # One encoding is set, the others are None: polygons, uncompressed RLE (counts) or compressed RLE (rle).
+                "segmentation": {
+                    "polygons": List(List(Value("float64"))),
+                    "counts": List(Value("int64")),
+                    "rle": Value("string"),
+                    "size": List(Value("int32")),
+                },
+            }
+        ),
+    }
+)
+
+_SHOWN = 5  # cases that a message names before it only counts
+_ENTRY_FIELDS = {"id": int, "name": str}
+_FIELDS: dict[str, dict[str, Any]] = {  # the lists that a file must have, and the types in their entries
+    "categories": _ENTRY_FIELDS,
+    "attributes": _ENTRY_FIELDS,
+    "images": {"id": int, "file_name": str, "width": int, "height": int},
+    "annotations": {
+        "id": int,
+        "image_id": int,
+        "category_id": int,
+        "segmentation": list | dict,
+        "attribute_ids": list | None,
+        "bbox": list | None,
+        "area": int | float | None,
+    },
+}
+_FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Categories and attributes of a data set: (its id, name, super-category) each, sorted by id."""
+
+    categories: tuple[tuple[int, str, str], ...]
+    attributes: tuple[tuple[int, str, str], ...]
+
+    @classmethod
+    def fashionpedia(cls) -> Vocabulary:
+        """Fashionpedia's 46 categories and 294 attributes."""
+        categories = tuple((index, *category) for index, category in enumerate(CATEGORIES))
+        return cls(categories=categories, attributes=ATTRIBUTES)
+
+    def config_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments of `FashionDetrConfig`: contiguous index -> name, and index -> id in the data set."""
+        category_ids, categories, category_supercategories = _columns(self.categories)
+        attribute_ids, attributes, attribute_supercategories = _columns(self.attributes)
+        return {
+            "id2label": dict(enumerate(categories)),
+            "label2id": {name: index for index, name in enumerate(categories)},
+            "category_ids": category_ids,
+            "category_supercategories": category_supercategories,
+            "id2attribute": dict(enumerate(attributes)),
+            "attribute_ids": attribute_ids,
+            "attribute_supercategories": attribute_supercategories,
+        }
+
+
+def read_vocabulary(annotation_file: str | os.PathLike) -> Vocabulary:
+    """The vocabulary of an annotation file. Raises ValueError for a file that is not in Fashionpedia's format."""
+    content = _read_annotations(Path(annotation_file))
+    return Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
+
+
+def find_split(data_dir: str | os.PathLike, split: str) -> tuple[Path, Path]:
+    """The annotation file of a split and the folder that holds the first image it lists.
+
+    Raises FileNotFoundError with what was looked for and what is there.
+    """
+    data_dir = Path(data_dir).absolute()
+    names = (f"instances_attributes_{split}2020.json", f"instances_attributes_{split}.json")
+    files = [folder / name for folder in (data_dir, data_dir / "annotations") for name in names]
+    annotation_file = next((file for file in files if file.is_file()), None)
+    if annotation_file is None:
+        raise FileNotFoundError(_not_found(f"annotation file of split {split!r}", files, data_dir))
+
+    # The official val images come with the test images, in val_test2020.zip, whose folder is test.
+    names = (split, f"{split}2020", f"images/{split}", "images", *(["test"] if split == "val" else []), ".")
+    folders = [data_dir / name for name in names]
+    image_name = _first_image_name(annotation_file)
+    image_folder = next((folder for folder in folders if (folder / image_name).is_file()), None)
+    if image_folder is None:
+        what = f"folder with {image_name!r}, the first image of {annotation_file}"
+        raise FileNotFoundError(_not_found(what, folders, data_dir))
+    return annotation_file, image_folder
+
+
+def load_fashionpedia(data_dir: str | os.PathLike, split: str) -> Dataset:
+    """The rows of a split, one per image (also of images without an object), with the columns of `FEATURES`.
+
+    Images are decoded when a row is read, so a file whose size differs from the one listed is the consumer's to notice.
+    The rows are cached by the content of the annotation file; its checks, and the warning about dropped annotations,
+    come when the content is read first.
+
+    Raises:
+        FileNotFoundError: no such split, or image files are missing.
+        ValueError: the annotation file is broken; the message has every problem, its count and first cases.
+    """
+    annotation_file, image_folder = find_split(data_dir, split)
+    try:
+        dataset = Dataset.from_generator(
+            _generate_rows,
+            features=FEATURES,
+            gen_kwargs={"annotation_file": annotation_file, "image_folder": image_folder},
+            split=NamedSplit(split),
+            fingerprint=_fingerprint(annotation_file, image_folder, split),
+        )
+    except DatasetGenerationError as error:
+        raise error.__cause__ from None  # the wrapper says only that generating failed
+    _check_image_files(dataset["file_name"][:], image_folder, annotation_file)
+    return dataset
+
+
+def fashionpedia_annotations(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row's objects as Fashionpedia's own annotations: the file's ids and masks, bbox [x, y, w, h] in pixels."""
+    return [
+        {
+            **{name: found[name] for name in ("id", "category_id", "attribute_ids", "bbox", "area")},
+            "image_id": row["image_id"],
+            "iscrowd": int(found["iscrowd"]),
+            "segmentation": _decode_segmentation(found["segmentation"]),
+        }
+        for found in row["objects"]
+    ]
+
+
+def _columns(entries: tuple[tuple[int, str, str], ...]) -> tuple[list[int], list[str], list[str]]:
+    return tuple([entry[column] for entry in entries] for column in range(3))
+
+
+def _entries(records: list[dict]) -> tuple[tuple[int, str, str], ...]:
+    return tuple(sorted((record["id"], record["name"], record.get("supercategory") or "") for record in records))
+
+
+def _first_image_name(annotation_file: Path) -> str:
+    """Found by a search of the bytes: every load needs it, while half a gigabyte is parsed in the first load only."""
+    with annotation_file.open("rb") as file:
+        empty = annotation_file.stat().st_size == 0  # which mmap refuses
+        match = None if empty else _FILE_NAME.search(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if match:
+            return json.loads(match[1])
+    _read_annotations(annotation_file)
+    raise ValueError(f"{annotation_file} lists no image: expected at least one entry in 'images'.")
+
+
+def _fingerprint(annotation_file: Path, image_folder: Path, split: str) -> str:
+    """Name of the cached rows: what they are made of, this module's source included.
+
+    `datasets` by itself hashes the path of the annotation file and the name of the generator, so edits of either would
+    bring back the old rows.
+    """
+    digest = hashlib.sha256(f"{image_folder}\n{split}".encode())
+    for file in (annotation_file, Path(__file__)):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def _generate_rows(annotation_file: Path, image_folder: Path) -> Iterator[dict[str, Any]]:
+    content = _read_annotations(annotation_file)
+    annotations_of = defaultdict(list)
+    for annotation in _drop_degenerate_polygons(content.pop("annotations"), annotation_file):
+        annotations_of[annotation["image_id"]].append(annotation)
+    for image in content["images"]:
+        yield {
+            "image": str(image_folder / image["file_name"]),
+            "image_id": image["id"],
+            "file_name": image["file_name"],
+            "width": image["width"],
+            "height": image["height"],
+            "objects": [_encode_object(annotation, image) for annotation in annotations_of.pop(image["id"], [])],
+        }
+
+
+def _encode_object(annotation: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    bbox, area = annotation.get("bbox"), annotation.get("area")
+    if bbox is None or area is None:
+        rle = _compressed_rle(annotation["segmentation"], image["height"], image["width"])
+        bbox = coco_mask.toBbox(rle).tolist() if bbox is None else bbox
+        area = coco_mask.area(rle) if area is None else area
+    return {
+        "id": annotation["id"],
+        "category_id": annotation["category_id"],
+        "attribute_ids": annotation.get("attribute_ids") or [],
+        "bbox": bbox,
+        "area": area,
+        "iscrowd": bool(annotation.get("iscrowd")),
+        "segmentation": _encode_segmentation(annotation["segmentation"]),
+    }
+
+
+def _compressed_rle(segmentation: list | dict, height: int, width: int) -> dict[str, Any]:
+    if isinstance(segmentation, list):
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return coco_mask.frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def _encode_segmentation(segmentation: list | dict) -> dict[str, Any]:
+    encoded = {"polygons": None, "counts": None, "rle": None, "size": None}
+    if isinstance(segmentation, list):
+        return encoded | {"polygons": segmentation}
+    encoding = "rle" if isinstance(segmentation["counts"], str) else "counts"
+    return encoded | {encoding: segmentation["counts"], "size": segmentation["size"]}
+
+
+def _decode_segmentation(encoded: dict[str, Any]) -> list[list[float]] | dict[str, Any]:
+    if encoded["polygons"] is not None:
+        return encoded["polygons"]
+    return {"size": encoded["size"], "counts": encoded["counts"] if encoded["rle"] is None else encoded["rle"]}
+
+
+def _drop_degenerate_polygons(annotations: list[dict], annotation_file: Path) -> list[dict]:
+    """Without polygons that enclose no area, and without the annotations that have no other polygon; warns of both.
+
+    A few of them among hundreds of thousands of annotations are no reason to refuse a data set, but pycocotools would
+    fail on them or, worse, take four numbers for a box.
+    """
+    kept, reduced, dropped, polygons = [], [], [], 0
+    for annotation in annotations:
+        segmentation = annotation["segmentation"]
+        if isinstance(segmentation, list):
+            valid = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+            polygons += len(segmentation) - len(valid)
+            if not valid:
+                dropped.append(annotation["id"])
+                continue
+            if len(valid) < len(segmentation):
+                reduced.append(annotation["id"])
+                annotation = annotation | {"segmentation": valid}
+        kept.append(annotation)
+    if reduced or dropped:
+        logger.warning(
+            f"{annotation_file}: dropped {polygons} degenerate polygons (fewer than three points, or an odd number of "
+            f"coordinates). Annotations left without a polygon and dropped: {len(dropped)} of {len(annotations)} "
+            f"(ids: {_first(dropped)}). Annotations that keep other polygons: {len(reduced)} (ids: {_first(reduced)})."
+        )
+    return kept
+
+
+def _read_annotations(annotation_file: Path) -> dict[str, list[dict]]:
+    """The four lists of an annotation file, checked."""
+    try:
+        with annotation_file.open(encoding="utf-8") as file:
+            content = json.load(file)
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        size = annotation_file.stat().st_size
+        message = f"{annotation_file} ({size:,} bytes) is not valid JSON, or an incomplete download: {error}"
+        raise ValueError(message) from error
+    sections = content if isinstance(content, dict) else {}
+    missing = [name for name in _FIELDS if not isinstance(sections.get(name), list)]
+    if missing:
+        found = _first(sorted(sections)) if sections else type(content).__name__
+        raise ValueError(f"{annotation_file} lacks {missing}: expected the lists {list(_FIELDS)}, found {found}.")
+    for problems in (_entry_problems, _reference_problems, _geometry_problems):  # each relies on the one before
+        _refuse(annotation_file, problems(content))
+    return {name: content[name] for name in _FIELDS}
+
+
+def _refuse(annotation_file: Path, problems: dict[str, list]) -> None:
+    """Raises ValueError if any kind of problem has a case."""
+    lines = [f"- {kind}: {len(cases)} ({_first(cases)})" for kind, cases in problems.items() if cases]
+    if lines:
+        raise ValueError("\n".join([f"{annotation_file} cannot be used:", *lines]))
+
+
+def _entry_problems(content: dict[str, list[dict]]) -> dict[str, list]:
+    problems = {}
+    for section, fields in _FIELDS.items():
+        malformed = [
+            f"entry {index} with id {entry.get('id')}: expected {name!r} of type {getattr(kind, '__name__', kind)}, "
+            f"found {reprlib.repr(entry.get(name))}"
+            for index, entry in enumerate(content[section])
+            for name, kind in fields.items()
+            if not isinstance(entry.get(name), kind)
+        ]
+        counts = Counter() if malformed else Counter(entry["id"] for entry in content[section])
+        problems[f"missing or malformed fields in {section!r}"] = malformed
+        problems[f"duplicate ids in {section!r}"] = [f"id {key}: {n} times" for key, n in counts.items() if n > 1]
+    return problems
+
+
+def _reference_problems(content: dict[str, list[dict]]) -> dict[str, list]:
+    problems = {}
+    references = {"image_id": "images", "category_id": "categories", "attribute_ids": "attributes"}
+    for field, section in references.items():
+        known = {entry["id"] for entry in content[section]}
+        problems[f"unknown {field} (expected {_span(known)})"] = [
+            f"annotation {annotation['id']}: {value}"
+            for annotation in content["annotations"]
+            for value in (annotation.get(field) or [] if field == "attribute_ids" else [annotation[field]])
+            if value not in known
+        ]
+    return problems
+
+
+def _geometry_problems(content: dict[str, list[dict]]) -> dict[str, list]:
+    sizes = {image["id"]: [image["height"], image["width"]] for image in content["images"]}
+    boxes, masks = [], []
+    for annotation in content["annotations"]:
+        name = f"annotation {annotation['id']} of image {annotation['image_id']}"
+        if annotation.get("bbox") is not None and len(annotation["bbox"]) != 4:
+            boxes.append(f"{name}: expected [x, y, width, height], found {reprlib.repr(annotation['bbox'])}")
+        fault = _segmentation_fault(annotation["segmentation"], sizes[annotation["image_id"]])
+        if fault:
+            masks.append(f"{name}: {fault}")
+    return {"malformed bboxes": boxes, "segmentations that do not fit the format or their image": masks}
+
+
+def _segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None:
+    """What is wrong with a mask, given its image's [height, width]."""
+    if isinstance(segmentation, list):
+        flat = all(
+            isinstance(polygon, list) and not isinstance(next(iter(polygon), 0), list) for polygon in segmentation
+        )
+        return None if flat else f"expected polygons [[x1, y1, x2, y2, ...], ...], found {reprlib.repr(segmentation)}"
+    counts = segmentation.get("counts")
+    if not isinstance(counts, (list, str)):
+        return f"expected an RLE's counts as a list or a string, found {reprlib.repr(counts)}"
+    if segmentation.get("size") != size:
+        return f"expected an RLE of its image's size [height, width] {size}, found {segmentation.get('size')}"
+    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
+        return f"expected counts that sum to {size[0]} x {size[1]} = {size[0] * size[1]} pixels, found {sum(counts)}"
+    return None
+
+
+def _check_image_files(file_names: list[str], image_folder: Path, annotation_file: Path) -> None:
+    missing = [name for name in file_names if not os.path.isfile(os.path.join(image_folder, name))]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(file_names)} images of {annotation_file} are missing in {image_folder}: "
+            f"{_first(missing)}"
+        )
+
+
+def _not_found(what: str, candidates: Iterable[Path], data_dir: Path) -> str:
+    entries = sorted(os.listdir(data_dir)) if data_dir.is_dir() else ["no such folder"]
+    looked_for = "\n".join(f"  {path}" for path in candidates)
+    return f"No {what}. Looked for:\n{looked_for}\nFound in {data_dir}: {_first(entries, shown=20)}"
+
+
+def _span(ids: set[int]) -> str:
+    return f"one of the {len(ids)} ids from {min(ids)} to {max(ids)}" if ids else "none: the file lists no ids"
+
+
+def _first(cases: list, shown: int = _SHOWN) -> str:
+    """The first cases, and a sign that there are more."""
+    return ", ".join(map(str, cases[:shown])) + (", ..." if len(cases) > shown else "")

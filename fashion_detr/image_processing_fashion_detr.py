@@ -1,0 +1,629 @@
+"""Image processor of Fashion DETR: photos and annotations in, garments with masks and attributes out."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_processing_base import BatchFeature
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
+from transformers.utils import is_torchvision_available
+
+from .configuration_fashion_detr import FashionDetrConfig
+from .ontology_fashion_detr import PART_OF
+
+
+if is_torchvision_available():
+    from torchvision.transforms.v2 import functional as tvF
+
+try:
+    from pycocotools import mask as coco_mask
+except ImportError:  # only annotations and run-length encoded results need it
+    coco_mask = None
+
+MASK_STRIDE = 4
+# Full-size masks are made a few at a time, so that 100 of them on a large photo do not exist as floats at once.
+PIXELS_PER_CHUNK = 32_000_000
+# A part belongs to a garment that holds at least this share of it.
+PARENT_CONTAINMENT = 0.5
+
+
+class FashionDetrImageProcessor(TorchvisionBackend):
+    r"""
+    Prepares photos for [`FashionDetrForInstanceSegmentation`] and turns its output into garments.
+
+    Every photo is resized to fit the canvas `size`, keeping its aspect, and put at the top left; the rest is padding.
+    So photos of any sizes make one batch. Palette, greyscale, 16-bit and transparent images (on white) are converted
+    to RGB, and the EXIF orientation is applied.
+
+    Args:
+        size (`dict`, *optional*, defaults to `{"height": 1024, "width": 1024}`):
+            The canvas, in pixels.
+        do_resize (`bool`, *optional*, defaults to `True`):
+            `False` keeps the size of photos that fit the canvas already.
+        image_mean, image_std (`list[float]`, *optional*, default to ImageNet's):
+            Normalisation of the three channels; has to be that of the backbone's weights.
+    """
+
+    _auto_class = "AutoImageProcessor"
+    model_input_names = ["pixel_values", "pixel_mask"]
+    resample = PILImageResampling.BILINEAR
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    size = {"height": 1024, "width": 1024}
+    default_to_square = True
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+
+    def preprocess(self, images, annotations=None, config=None, **kwargs) -> BatchFeature:
+        """
+        Prepares a batch for the model.
+
+        Args:
+            images (image or list of images):
+                PIL images, paths, `np.ndarray` or `torch.Tensor`, `(H, W, 3)` or `(3, H, W)`, values 0 to 255.
+            annotations (`dict` or list of `dict`, *optional*):
+                One `{"image_id": ..., "annotations": [...]}` an image, with Fashionpedia's annotation dictionaries:
+                `category_id`, `attribute_ids` and `segmentation` as polygons, uncompressed or compressed run lengths,
+                or an array `(H, W)` with values 0 to 1. Crowd annotations are left out.
+            config ([`FashionDetrConfig`], *optional*):
+                The model's vocabulary, which maps the data set's ids; Fashionpedia's by default.
+            kwargs:
+                Overrides of the processor's fields, and `return_tensors`.
+
+        Returns:
+            `BatchFeature` with `pixel_values` `(B, 3, H, W)` float32 and `pixel_mask` `(B, H, W)` int64 (1 = image);
+            with annotations also `mask_labels` (list of `(n, H, W)` float32, the covered share of every pixel),
+            `class_labels` (list of `(n,)` int64) and `attribute_labels` (list of `(n, A)` float32).
+
+        Raises:
+            ValueError: an unreadable image, an unknown id, a mask of another size than its image, a broken polygon.
+        """
+        if annotations is not None and isinstance(annotations, dict):
+            annotations = [annotations]
+        return super().preprocess(images, annotations, config, **kwargs)
+
+    def _preprocess_image_like_inputs(self, images, annotations, config, **kwargs) -> BatchFeature:
+        return_tensors = kwargs.pop("return_tensors", None)
+        if kwargs["size"].height is None or kwargs["size"].width is None:
+            raise ValueError(f"`size` has to give the canvas as 'height' and 'width', found {dict(kwargs['size'])}.")
+        images = self._prepare_image_like_inputs(
+            images,
+            do_convert_rgb=kwargs["do_convert_rgb"],
+            input_data_format=kwargs.get("input_data_format"),
+            device=kwargs.get("device"),
+        )
+        batch = self._preprocess(images, return_tensors=return_tensors, **kwargs)
+        if annotations is not None:
+            if len(annotations) != len(images):
+                raise ValueError(f"One annotation an image is needed: {len(images)} images, {len(annotations)} given.")
+            config = config or FashionDetrConfig()
+            labels = [
+                self._labels(annotation, image.shape[-2:], config, **kwargs)
+                for annotation, image in zip(annotations, images)
+            ]
+            for name in ("mask_labels", "class_labels", "attribute_labels"):
+                batch[name] = [label[name] for label in labels]
+        return batch
+
+    def fetch_images(self, images):
+        """Opens paths and URLs with Pillow; everything else passes."""
+        if isinstance(images, (list, tuple)):
+            return [self.fetch_images(image) for image in images]
+        if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
+            return open_image(images)
+        return images
+
+    def process_image(self, image, do_convert_rgb: bool | None = None, **kwargs) -> torch.Tensor:
+        """One image of any kind as a `(3, H, W)` tensor, uint8 unless it came as floats."""
+        if isinstance(image, Image.Image):
+            image = np.array(to_rgb(image))
+            kwargs["input_data_format"] = "channels_last"
+        elif getattr(image, "dtype", None) in (np.uint16, torch.uint16):
+            image = (np.asarray(image) // 257).astype(np.uint8)
+        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+
+    def _preprocess(
+        self,
+        images: list[torch.Tensor],
+        do_resize: bool,
+        size: SizeDict,
+        resample,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean,
+        image_std,
+        return_tensors=None,
+        **kwargs,
+    ) -> BatchFeature:
+        canvases, masks = [], []
+        for image in images:
+            height, width = self._placed_size(image.shape[-2:], size, do_resize)
+            if (height, width) != tuple(image.shape[-2:]):
+                image = self.resize(image, SizeDict(height=height, width=width), resample=resample)
+            image = self.rescale_and_normalize(image, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+            canvas = image.new_zeros(image.shape[0], size.height, size.width)
+            canvas[:, :height, :width] = image
+            mask = torch.zeros(size.height, size.width, dtype=torch.int64, device=image.device)
+            mask[:height, :width] = 1
+            canvases.append(canvas)
+            masks.append(mask)
+        data = {"pixel_values": torch.stack(canvases), "pixel_mask": torch.stack(masks)}
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    @staticmethod
+    def _placed_size(image_size: Sequence[int], canvas: SizeDict, do_resize: bool) -> tuple[int, int]:
+        """Height and width that a photo takes on the canvas."""
+        height, width = image_size
+        if not do_resize:
+            if height > canvas.height or width > canvas.width:
+                raise ValueError(
+                    f"With `do_resize=False` a photo has to fit the canvas of {canvas.height} x {canvas.width} pixels, "
+                    f"found {height} x {width}."
+                )
+            return height, width
+        scale = min(canvas.height / height, canvas.width / width)
+        return (
+            min(canvas.height, max(1, round(height * scale))),
+            min(canvas.width, max(1, round(width * scale))),
+        )
+
+    def _labels(
+        self,
+        annotation: dict[str, Any],
+        image_size: Sequence[int],
+        config: FashionDetrConfig,
+        size: SizeDict,
+        do_resize: bool,
+        **kwargs,
+    ) -> dict[str, torch.Tensor]:
+        """The labels of one image on its canvas."""
+        class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
+        attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
+        instances = [instance for instance in annotation["annotations"] if not instance.get("iscrowd", 0)]
+        masks = torch.zeros(len(instances), *image_size)
+        classes = torch.zeros(len(instances), dtype=torch.int64)
+        attributes = torch.zeros(len(instances), config.num_attributes)
+        for row, instance in enumerate(instances):
+            where = f"annotation {instance.get('id', row)} of image {annotation.get('image_id', '(without id)')}"
+            masks[row] = torch.from_numpy(decode_segmentation(instance["segmentation"], image_size, where))
+            classes[row] = _known(class_index, instance["category_id"], "category", where)
+            for attribute_id in instance.get("attribute_ids", ()):
+                attributes[row, _known(attribute_index, attribute_id, "attribute", where)] = 1
+
+        height, width = self._placed_size(image_size, size, do_resize)
+        canvas = torch.zeros(len(instances), size.height, size.width)
+        if len(instances):
+            if (height, width) != tuple(image_size):
+                masks = tvF.resize(masks, [height, width], antialias=True).clamp(0, 1)
+            canvas[:, :height, :width] = masks
+        return {"mask_labels": canvas, "class_labels": classes, "attribute_labels": attributes}
+
+    def post_process_fashion(
+        self,
+        outputs,
+        target_sizes: Sequence[tuple[int, int]] | None = None,
+        config: FashionDetrConfig | None = None,
+        threshold: float = 0.5,
+        attribute_threshold: float | None = None,
+        mask_threshold: float = 0.5,
+        top_k: int = 100,
+    ) -> list[list[dict[str, Any]]]:
+        """
+        The garments, parts and accessories of every photo, best first; masks keep their overlaps.
+
+        Args:
+            outputs ([`FashionDetrForInstanceSegmentationOutput`]):
+                Output of the model.
+            target_sizes (list of B `(height, width)`, *optional*):
+                Original sizes of the photos; without it masks have the size of the photo on the canvas.
+            config ([`FashionDetrConfig`], *optional*):
+                The model's vocabulary; Fashionpedia's by default.
+            threshold (`float`, *optional*, defaults to 0.5):
+                Least score: class probability times the mean probability inside the mask.
+            attribute_threshold (`float`, *optional*, defaults to 0.5):
+                Least probability of an attribute.
+            mask_threshold (`float`, *optional*, defaults to 0.5):
+                Probability from which a pixel belongs to the mask.
+            top_k (`int`, *optional*, defaults to 100):
+                The largest number of objects a photo.
+
+        Returns:
+            B lists of `dict`: `label_id` (class index), `label`, `score`, `mask` (`torch.BoolTensor` `(height, width)`
+            on the CPU), `bbox` `[x0, y0, x1, y1]` in pixels around the mask, `attributes` (best first, each with
+            the data set's `id`, `name`, `supercategory`, `score`), and `parent` (for a part, the position in the list
+            of the garment that carries it, else `None`).
+        """
+        config = config or FashionDetrConfig()
+        attribute_threshold = 0.5 if attribute_threshold is None else attribute_threshold
+        results = []
+        for image, target in zip(self._images(outputs, config), self._targets(outputs, target_sizes)):
+            class_scores, classes = image["scores"].max(dim=1)
+            order = class_scores.argsort(descending=True, stable=True)[:top_k]
+            order = order[class_scores[order] >= threshold]
+            objects, kept = [], []
+            for queries, masks in full_size_masks(image["mask_logits"], order, image["valid_size"], target, mask_threshold):
+                for query, mask in zip(queries.tolist(), masks):
+                    if not mask.any():
+                        continue
+                    label_id = int(classes[query])
+                    objects.append(
+                        {
+                            "label_id": label_id,
+                            "label": config.id2label[label_id],
+                            "score": float(class_scores[query]),
+                            "mask": mask,
+                            "bbox": _box(mask),
+                            "attributes": _attributes(image["attributes"][query], label_id, attribute_threshold, config),
+                        }
+                    )
+                    kept.append(query)
+            parents = _parents([entry["label"] for entry in objects], image["mask_logits"][kept] > 0)
+            results.append([entry | {"parent": parent} for entry, parent in zip(objects, parents)])
+        return results
+
+    def post_process_instance_segmentation(
+        self,
+        outputs,
+        threshold: float = 0.5,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float = 0.0,
+        target_sizes: Sequence[tuple[int, int]] | None = None,
+        return_binary_maps: bool = False,
+    ) -> list[dict[str, Any]]:
+        """
+        The result in the form that transformers' own pipeline expects.
+
+        Args:
+            outputs, threshold, mask_threshold, target_sizes:
+                As in `post_process_fashion`.
+            overlap_mask_area_threshold (`float`, *optional*, defaults to 0.0):
+                Share of an instance that has to stay visible in the flattened map, or the instance is left out of it.
+            return_binary_maps (`bool`, *optional*, defaults to `False`):
+                `True` gives one binary map an instance, which keeps the overlaps.
+
+        Returns:
+            A `dict` an image: `segmentation`, `(height, width)` int32 with the segment's id in every pixel (-1 = none,
+            small instances above large ones), or `(n, height, width)` bool with `return_binary_maps`; and
+            `segments_info`, one `dict` a segment with `id`, `label_id`, `was_fused`, `score`.
+        """
+        results = []
+        objects_of_images = self.post_process_fashion(
+            outputs, target_sizes, threshold=threshold, mask_threshold=mask_threshold, config=_nameless(outputs)
+        )
+        for objects, target in zip(objects_of_images, self._targets(outputs, target_sizes)):
+            segments = [
+                {"id": number, "label_id": entry["label_id"], "was_fused": False, "score": entry["score"]}
+                for number, entry in enumerate(objects)
+            ]
+            masks = torch.stack([entry["mask"] for entry in objects]) if objects else torch.zeros(0, *target).bool()
+            if not return_binary_maps:
+                areas = masks.flatten(1).sum(dim=1)
+                masks = _flatten(masks, areas)
+                visible = torch.tensor([int((masks == segment["id"]).sum()) for segment in segments])
+                segments = [
+                    segment
+                    for segment in segments
+                    if visible[segment["id"]] > overlap_mask_area_threshold * areas[segment["id"]]
+                ]
+                kept = torch.tensor([segment["id"] for segment in segments], dtype=masks.dtype)
+                masks = torch.where(torch.isin(masks, kept), masks, -1)
+            results.append({"segmentation": masks, "segments_info": segments})
+        return results
+
+    def post_process_coco(
+        self,
+        outputs,
+        target_sizes: Sequence[tuple[int, int]],
+        config: FashionDetrConfig | None = None,
+        attribute_threshold: float = 0.5,
+        top_k: int = 100,
+    ) -> list[list[dict[str, Any]]]:
+        """
+        Results for average precision: the best of the whole N x K table, so that a query may answer for two classes.
+
+        Returns:
+            B lists of Fashionpedia's result dictionaries: `category_id` and `attribute_ids` (the data set's own ids),
+            `segmentation` (compressed run lengths at the original size), `score`.
+
+        Raises:
+            ImportError: pycocotools is missing.
+        """
+        _require_pycocotools()
+        config = config or FashionDetrConfig()
+        attribute_ids = np.asarray(config.attribute_ids)
+        results = []
+        for image, target in zip(self._images(outputs, config), self._targets(outputs, target_sizes)):
+            scores, cells = image["scores"].flatten().topk(min(top_k, image["scores"].numel()))
+            queries, classes = cells // config.num_labels, cells % config.num_labels
+            needed = queries.unique()
+            encoded = {}
+            for chunk, masks in full_size_masks(image["mask_logits"], needed, image["valid_size"], target, 0.5):
+                for query, mask in zip(chunk.tolist(), masks):
+                    encoded[query] = encode_mask(mask.numpy())
+            carried = image["attributes"] > attribute_threshold
+            results.append(
+                [
+                    {
+                        "category_id": config.category_ids[label_id],
+                        "attribute_ids": attribute_ids[
+                            (carried[query] & _carriable(label_id, config)).numpy()
+                        ].tolist(),
+                        "segmentation": encoded[query],
+                        "score": score,
+                    }
+                    for score, query, label_id in zip(scores.tolist(), queries.tolist(), classes.tolist())
+                ]
+            )
+        return results
+
+    @staticmethod
+    def _images(outputs, config: FashionDetrConfig) -> Iterator[dict[str, Any]]:
+        """
+        Image by image, on the CPU: `mask_logits` `(N, h, w)` cropped to the image's part of the canvas, `valid_size`,
+        `attributes` `(N, A)` in 0..1, and `scores` `(N, K)`: class probability times mask quality, the mean
+        probability inside the mask.
+        """
+        num_classes = outputs.class_queries_logits.shape[-1]
+        if num_classes != config.num_labels:
+            raise ValueError(
+                f"The output has {num_classes} classes, but the vocabulary names {config.num_labels}: "
+                "pass `config=model.config`."
+            )
+        for classes, masks, attributes, valid_size in zip(
+            outputs.class_queries_logits,
+            outputs.masks_queries_logits,
+            outputs.attribute_queries_logits,
+            outputs.valid_sizes.tolist(),
+        ):
+            rows, columns = (math.ceil(side / MASK_STRIDE) for side in valid_size)
+            masks = masks[:, :rows, :columns].float().cpu()
+            probability = masks.sigmoid().flatten(1)
+            inside = probability > 0.5
+            quality = (probability * inside).sum(1) / inside.sum(1).clamp(min=1)
+            yield {
+                "mask_logits": masks,
+                "valid_size": valid_size,
+                "scores": classes.float().cpu().sigmoid() * quality[:, None],
+                "attributes": attributes.float().cpu().sigmoid(),
+            }
+
+    @staticmethod
+    def _targets(outputs, target_sizes) -> list[tuple[int, int]]:
+        if target_sizes is None:
+            return [tuple(size) for size in outputs.valid_sizes.tolist()]
+        target_sizes = [tuple(int(side) for side in size) for size in target_sizes]
+        if len(target_sizes) != len(outputs.class_queries_logits):
+            raise ValueError(
+                f"One target size an image is needed: {len(outputs.class_queries_logits)} images, "
+                f"{len(target_sizes)} sizes."
+            )
+        return target_sizes
+
+
+def open_image(path) -> Image.Image:
+    """
+    Reads a photo whole; raises `ValueError` with the path where it is no image, or is cut short.
+
+    A missing file raises `FileNotFoundError`. URLs are fetched by transformers' own loader.
+    """
+    if isinstance(path, str) and path.startswith(("http://", "https://")):
+        from transformers.image_utils import load_image
+
+        return load_image(path)
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}. Is the file complete, and a photo?") from error
+    return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow image upright and as 8-bit RGB: EXIF orientation, 16 bit, palettes; transparency becomes white."""
+    try:
+        image = ImageOps.exif_transpose(image)
+    except OSError as error:
+        raise ValueError(f"The image cannot be decoded: {error}. Is the file complete?") from error
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float32)
+        # Pillow opens 16-bit greyscale as I or I;16; its own conversion would clip at 255.
+        scale = 257.0 if values.size and values.max() > 255 else 1.0
+        image = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> np.ndarray:
+    """
+    A mask in any of its encodings as a float32 array `(H, W)` in 0..1.
+
+    Args:
+        segmentation:
+            Polygons (lists of x, y, x, y, ... in pixels), `{"size", "counts"}` with a list (uncompressed) or a string
+            (compressed), or an array.
+        image_size:
+            Height and width of the image.
+        where:
+            What the mask belongs to, for the error message.
+
+    Raises:
+        ValueError: a size other than the image's, or no polygon of three points.
+        ImportError: pycocotools is missing and the mask is not an array.
+    """
+    height, width = image_size
+    if isinstance(segmentation, (np.ndarray, torch.Tensor)):
+        _check_size(tuple(segmentation.shape), (height, width), where)
+        return np.asarray(segmentation, dtype=np.float32)
+    _require_pycocotools()
+    if isinstance(segmentation, dict):
+        _check_size(tuple(segmentation["size"]), (height, width), where)
+        rle = segmentation
+        if isinstance(rle["counts"], list):
+            if sum(rle["counts"]) != height * width:
+                raise ValueError(
+                    f"The run lengths of {where} cover {sum(rle['counts'])} pixels, its image has {height * width}."
+                )
+            rle = coco_mask.frPyObjects(rle, height, width)
+        return coco_mask.decode(rle).astype(np.float32)
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    if not polygons:
+        raise ValueError(
+            f"The mask of {where} has no polygon of at least three points (6 numbers: x, y, x, y, x, y); found "
+            f"polygons of {[len(polygon) for polygon in segmentation]} numbers."
+        )
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(np.float32)
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """A boolean `(H, W)` mask as COCO's compressed run lengths, ready for JSON."""
+    _require_pycocotools()
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def full_size_masks(
+    mask_logits: torch.Tensor,
+    queries: torch.Tensor,
+    valid_size: Sequence[int],
+    target_size: tuple[int, int],
+    mask_threshold: float,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """
+    Masks at the photo's size by one bilinear resize of the logits, a chunk of queries at a time.
+
+    Args:
+        mask_logits (`torch.FloatTensor` of shape `(N, h, w)`):
+            Logits at stride 4, cropped to the image's part of the canvas.
+        queries (`torch.LongTensor`):
+            Which ones, in this order.
+        valid_size, target_size:
+            Height and width of the image on the canvas, and of the photo.
+        mask_threshold (`float`):
+            Probability above which a pixel belongs to the mask.
+
+    Yields:
+        Some of the queries and their masks, boolean `(n, height, width)`.
+    """
+    if not 0 < mask_threshold < 1:
+        raise ValueError(f"`mask_threshold` has to lie between 0 and 1, found {mask_threshold}.")
+    cut = math.log(mask_threshold / (1 - mask_threshold))
+    height, width = target_size
+    # The image need not end at a multiple of the stride. A scale factor, unlike a size, keeps the pixels in place;
+    # the tiny excess guards against rounding down to one pixel less.
+    scale = [MASK_STRIDE * new / old * (1 + 1e-9) for new, old in zip(target_size, valid_size)]
+    per_chunk = max(1, PIXELS_PER_CHUNK // (height * width))
+    for chunk in queries.split(per_chunk):
+        resized = torch.nn.functional.interpolate(
+            mask_logits[chunk][None], scale_factor=scale, mode="bilinear", align_corners=False
+        )[0]
+        yield chunk, resized[:, :height, :width] > cut
+
+
+def _require_pycocotools() -> None:
+    if coco_mask is None:
+        raise ImportError("Polygons and run-length encoded masks need pycocotools: `pip install pycocotools`.")
+
+
+def _check_size(found: tuple, expected: tuple[int, int], where: str) -> None:
+    if tuple(found) != tuple(expected):
+        raise ValueError(
+            f"The mask of {where} is {' x '.join(map(str, found))}, but its image is {expected[0]} x {expected[1]} "
+            "(height x width)."
+        )
+
+
+def _known(index: dict[int, int], dataset_id: int, kind: str, where: str) -> int:
+    if dataset_id not in index:
+        raise ValueError(
+            f"Unknown {kind} id {dataset_id} in {where}: the vocabulary has {len(index)} of them, from {min(index)} to "
+            f"{max(index)}. Is `config` the configuration of the model that is trained on this data?"
+        )
+    return index[dataset_id]
+
+
+def _box(mask: torch.Tensor) -> list[float]:
+    """`[x0, y0, x1, y1]` around a mask that is not empty; x1 and y1 lie beyond its last pixel."""
+    rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]
+
+
+def _carriable(label_id: int, config: FashionDetrConfig) -> torch.Tensor:
+    """Which attributes a class can carry, boolean `(A,)`."""
+    if config.category_attributes is None:
+        return torch.ones(config.num_attributes, dtype=torch.bool)
+    allowed = torch.zeros(config.num_attributes, dtype=torch.bool)
+    allowed[config.category_attributes.get(label_id, [])] = True
+    return allowed
+
+
+def _attributes(
+    probabilities: torch.Tensor, label_id: int, threshold: float, config: FashionDetrConfig
+) -> list[dict[str, Any]]:
+    found = (_carriable(label_id, config) & (probabilities >= threshold)).nonzero().flatten().tolist()
+    supercategories = config.attribute_supercategories or [None] * config.num_attributes
+    return sorted(
+        (
+            {
+                "id": config.attribute_ids[index],
+                "name": config.id2attribute[index],
+                "supercategory": supercategories[index],
+                "score": float(probabilities[index]),
+            }
+            for index in found
+        ),
+        key=lambda attribute: -attribute["score"],
+    )
+
+
+def _parents(labels: list[str], masks: torch.Tensor) -> list[int | None]:
+    """
+    For every part the garment that holds most of it, among those that can carry such a part.
+
+    `masks` is boolean `(n, h, w)` at stride 4. On a tie the smaller garment wins: a jacket before the dress below it.
+    """
+    if not labels:
+        return []
+    flat = masks.flatten(1).float()
+    areas = flat.sum(dim=1)
+    containment = flat @ flat.T / areas.clamp(min=1)[:, None]
+    parents = []
+    for part, label in enumerate(labels):
+        carriers = [
+            other
+            for other, name in enumerate(labels)
+            if other != part and name in PART_OF.get(label, ()) and containment[part, other] >= PARENT_CONTAINMENT
+        ]
+        parents.append(
+            max(carriers, key=lambda other: (float(containment[part, other]), -float(areas[other])), default=None)
+        )
+    return parents
+
+
+def _flatten(masks: torch.Tensor, areas: torch.Tensor) -> torch.Tensor:
+    """`(n, H, W)` masks painted into one int32 map, large ones first, so that parts stay visible on their garments."""
+    segmentation = torch.full(masks.shape[1:], -1, dtype=torch.int32)
+    for number in areas.argsort(descending=True).tolist():
+        segmentation[masks[number]] = number
+    return segmentation
+
+
+def _nameless(outputs) -> FashionDetrConfig:
+    """A vocabulary of the output's size, for results that carry numbers alone."""
+    return FashionDetrConfig(
+        id2label={index: str(index) for index in range(outputs.class_queries_logits.shape[-1])},
+        id2attribute={index: str(index) for index in range(outputs.attribute_queries_logits.shape[-1])},
+    )
+
+
+__all__ = ["FashionDetrImageProcessor"]

@@ -1,0 +1,269 @@
+"""Bipartite matching and the named loss terms of Fashion DETR (section 3.4, eq. 3).
+
+Three things that the paper prints are read as follows. "The generator and the discriminator are alternately updated"
+describes another kind of model and has no counterpart here. Eq. 3 sums over the stages j = 1..3; the initial masks and
+the masks of the internal attention are supervised as well, or nothing would teach them. The mask loss is focal plus
+dice (section 3.4 names both), each under a weight of its own.
+
+Everything is computed in float32, whatever the autocast.
+"""
+
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, one_hot, pad, softplus
+from transformers.utils import is_scipy_available
+from transformers.utils.generic import maybe_autocast
+
+from .configuration_fashion_detr import FashionDetrConfig
+
+
+if is_scipy_available():
+    from scipy.optimize import linear_sum_assignment
+
+MASK_STRIDE = 4
+DICE_EPSILON = 1e-3
+
+# Rows: image, query, ground truth (counted through the batch); one column a matched pair.
+Matches = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class Targets:
+    """
+    Ground truth of one batch, instances of all images in one row.
+
+    `masks` `(T, h w)` float32 at stride 4 by area averaging, so that a button of three pixels still counts;
+    `classes` `(T,)` and `attributes` `(T, A)`; `counts` instances an image; `valid` `(B, h w)`, 1 = image.
+    """
+
+    def __init__(
+        self,
+        mask_labels: list[torch.Tensor],
+        class_labels: list[torch.Tensor],
+        attribute_labels: list[torch.Tensor],
+        pixel_mask: torch.Tensor | None,
+        logits: torch.Tensor,
+    ):
+        device, (height, width) = logits.device, logits.shape[-2:]
+        self.counts = [len(classes) for classes in class_labels]
+        self.masks = torch.cat(
+            [_to_mask_stride(masks.to(device), height, width) for masks in mask_labels]
+        )
+        self.classes = torch.cat([classes.to(device).long() for classes in class_labels])
+        self.attributes = torch.cat([attributes.to(device).float() for attributes in attribute_labels])
+        if pixel_mask is None:
+            self.valid = logits.new_ones(len(self.counts), height * width, dtype=torch.float32)
+        else:
+            self.valid = pixel_mask.to(device).float()[:, ::MASK_STRIDE, ::MASK_STRIDE].flatten(1)
+
+
+def _to_mask_stride(masks: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """`(n, H, W)` -> `(n, h w)`: the covered share of every 4x4 pixels."""
+    bottom, right = height * MASK_STRIDE - masks.shape[-2], width * MASK_STRIDE - masks.shape[-1]
+    return avg_pool2d(pad(masks.float(), (0, right, 0, bottom)), MASK_STRIDE).flatten(1)
+
+
+def focal_halves(logits: torch.Tensor, alpha: float, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Focal loss of every element were its target 1, and were it 0 (Lin et al., 2017).
+
+    For a soft target t the loss is `t * positive + (1 - t) * negative`.
+    """
+    probability = logits.sigmoid()
+    positive = alpha * (1 - probability) ** gamma * softplus(-logits)
+    negative = (1 - alpha) * probability**gamma * softplus(logits)
+    return positive, negative
+
+
+class FashionDetrLoss(nn.Module):
+    """
+    Matches every prediction with the ground truth on its own, then sums the named terms.
+
+    | term | reduction |
+    |---|---|
+    | `class` | focal, summed over queries and classes, divided by the number of instances |
+    | `mask` | focal, mean over the image's pixels, summed over matched instances, divided by their number |
+    | `dice` | 1 - dice with squared areas (V-Net), summed over matched instances, divided by their number |
+    | `attribute` | binary cross-entropy of matched instances, summed, divided by the number of positive labels |
+
+    The attribute term follows the class term, which is divided by the number of its positive labels, too: a mean over
+    all 294 attributes would dilute the two or three that an instance carries, and a sum per instance would drown the
+    other terms. Numbers of instances and labels are means over all processes, at least 1.
+    """
+
+    def __init__(self, config: FashionDetrConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self,
+        predictions: list[dict[str, torch.Tensor]],
+        internal_masks: list[torch.Tensor],
+        mask_labels: list[torch.Tensor],
+        class_labels: list[torch.Tensor],
+        attribute_labels: list[torch.Tensor],
+        pixel_mask: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """
+        Args:
+            predictions (list of 1 + J `dict`):
+                Logits of the initial prediction and of every stage; the initial one has no attributes.
+            internal_masks (list of J tensors `(B, N, h, w)`):
+                Mask logits P' of every stage; they share the matching of the stage's final prediction.
+            mask_labels, class_labels, attribute_labels, pixel_mask:
+                As in [`FashionDetrForInstanceSegmentation`].
+
+        Returns:
+            The weighted sum and the unweighted terms.
+
+        Raises:
+            ValueError: labels that do not fit the images or one another.
+            ImportError: scipy is missing.
+        """
+        if not is_scipy_available():
+            raise ImportError("Training needs scipy for the bipartite matching: `pip install scipy`.")
+        masks = predictions[0]["masks_queries_logits"]
+        _check_labels(mask_labels, class_labels, attribute_labels, masks.shape, self.config)
+        with maybe_autocast(device_type=masks.device.type, enabled=False):
+            targets = Targets(mask_labels, class_labels, attribute_labels, pixel_mask, masks)
+            num_instances, num_attributes = _mean_over_processes(
+                torch.stack([self._count(len(targets.classes), masks), targets.attributes.sum()])
+            )
+            terms = {}
+            for index, prediction in enumerate(predictions):
+                prediction = {name: logits.float() for name, logits in prediction.items()}
+                matches = self.match(prediction, targets, by_class=index > 0)
+                if index == 0:
+                    terms |= self._mask_terms("initial", prediction["masks_queries_logits"], targets, matches)
+                    continue
+                terms |= self._mask_terms(f"internal{index}", internal_masks[index - 1].float(), targets, matches)
+                terms |= self._mask_terms(f"stage{index}", prediction["masks_queries_logits"], targets, matches)
+                terms[f"class_stage{index}"] = self._class_term(prediction["class_queries_logits"], targets, matches)
+                terms[f"attribute_stage{index}"] = self._attribute_term(
+                    prediction["attribute_queries_logits"], targets, matches
+                )
+        terms = {
+            name: term / (num_attributes if name.startswith("attribute") else num_instances)
+            for name, term in terms.items()
+        }
+        loss = sum(getattr(self.config, f"{name.split('_')[0]}_loss_weight") * term for name, term in terms.items())
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+    @staticmethod
+    def _count(number: int, like: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(float(number), device=like.device)
+
+    @torch.no_grad()
+    def match(self, prediction: dict[str, torch.Tensor], targets: Targets, by_class: bool = True) -> Matches:
+        """
+        One-to-one assignment of queries to instances with the least total cost, image by image.
+
+        With more instances than queries, the instances that cost most stay unmatched. Without `by_class` (the initial
+        masks, whose classes do not depend on the image) only the masks decide.
+        """
+        columns: list[list[torch.Tensor]] = [[], [], []]
+        first = 0
+        for image, count in enumerate(targets.counts):
+            if count:
+                cost = self._cost(prediction, targets, image, slice(first, first + count), by_class)
+                # A diverging model must reach the check of its loss, not fail in the assignment.
+                cost = torch.nan_to_num(cost, nan=1e6, posinf=1e6, neginf=-1e6)
+                queries, instances = linear_sum_assignment(cost.cpu().numpy())
+                columns[0].append(torch.full((len(queries),), image))
+                columns[1].append(torch.as_tensor(queries))
+                columns[2].append(torch.as_tensor(instances) + first)
+            first += count
+        device = targets.masks.device
+        empty = torch.zeros(0, dtype=torch.long)
+        return tuple(torch.cat([empty, *column]).to(device) for column in columns)
+
+    def _cost(
+        self, prediction: dict[str, torch.Tensor], targets: Targets, image: int, instances: slice, by_class: bool
+    ) -> torch.Tensor:
+        """Matching cost `(N, n)` of one image."""
+        config = self.config
+        valid = targets.valid[image]
+        logits = prediction["masks_queries_logits"][image].flatten(1)
+        truth = targets.masks[instances] * valid
+        positive, negative = focal_halves(logits, config.focal_alpha, config.focal_gamma)
+        focal = (positive - negative) @ truth.T + (negative @ valid)[:, None]
+        probability = logits.sigmoid() * valid
+        overlap = 2 * probability @ truth.T
+        areas = probability.square().sum(1)[:, None] + truth.square().sum(1)[None]
+        cost = config.mask_cost * focal / valid.sum().clamp(min=1)
+        cost = cost - config.dice_cost * overlap / (areas + DICE_EPSILON)
+        if by_class:
+            positive, negative = focal_halves(
+                prediction["class_queries_logits"][image], config.focal_alpha, config.focal_gamma
+            )
+            cost = cost + config.class_cost * (positive - negative)[:, targets.classes[instances]]
+            carried = targets.attributes[instances]
+            # The mean probability of the attributes that the instance carries; an instance without any has no say.
+            agreement = prediction["attribute_queries_logits"][image].sigmoid() @ carried.T
+            cost = cost - config.attribute_cost * agreement / carried.sum(1).clamp(min=1)
+        return cost
+
+    def _class_term(self, logits: torch.Tensor, targets: Targets, matches: Matches) -> torch.Tensor:
+        images, queries, instances = matches
+        positive, negative = focal_halves(logits, self.config.focal_alpha, self.config.focal_gamma)
+        truth = torch.zeros_like(logits)
+        truth[images, queries] = one_hot(targets.classes[instances], logits.shape[-1]).to(truth)
+        return (truth * positive + (1 - truth) * negative).sum()
+
+    def _mask_terms(
+        self, name: str, logits: torch.Tensor, targets: Targets, matches: Matches
+    ) -> dict[str, torch.Tensor]:
+        images, queries, instances = matches
+        logits, truth, valid = logits[images, queries].flatten(1), targets.masks[instances], targets.valid[images]
+        positive, negative = focal_halves(logits, self.config.focal_alpha, self.config.focal_gamma)
+        focal = ((truth * positive + (1 - truth) * negative) * valid).sum(1) / valid.sum(1).clamp(min=1)
+        probability, truth = logits.sigmoid() * valid, truth * valid
+        overlap = 2 * (probability * truth).sum(1)
+        areas = probability.square().sum(1) + truth.square().sum(1)
+        dice = 1 - (overlap + DICE_EPSILON) / (areas + DICE_EPSILON)
+        return {f"mask_{name}": focal.sum(), f"dice_{name}": dice.sum()}
+
+    def _attribute_term(self, logits: torch.Tensor, targets: Targets, matches: Matches) -> torch.Tensor:
+        images, queries, instances = matches
+        return binary_cross_entropy_with_logits(
+            logits[images, queries], targets.attributes[instances], reduction="sum"
+        )
+
+
+def _mean_over_processes(counts: torch.Tensor) -> torch.Tensor:
+    """Gradients are averaged over the processes, so what divides the loss has to be as well."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(counts)
+        counts = counts / torch.distributed.get_world_size()
+    return counts.clamp(min=1)
+
+
+def _check_labels(
+    mask_labels: list[torch.Tensor],
+    class_labels: list[torch.Tensor],
+    attribute_labels: list[torch.Tensor],
+    logits_shape: torch.Size,
+    config: FashionDetrConfig,
+) -> None:
+    batch, _, height, width = logits_shape
+    lengths = {"mask_labels": len(mask_labels), "class_labels": len(class_labels)}
+    lengths["attribute_labels"] = len(attribute_labels)
+    if set(lengths.values()) != {batch}:
+        raise ValueError(f"Every label list needs one tensor for each of the {batch} images, found {lengths}.")
+    for image, (masks, classes, attributes) in enumerate(zip(mask_labels, class_labels, attribute_labels)):
+        count = len(classes)
+        if masks.ndim != 3 or len(masks) != count or tuple(attributes.shape) != (count, config.num_attributes):
+            raise ValueError(
+                f"Image {image} of the batch has {count} class labels, so it needs masks ({count}, H, W) and attributes "
+                f"({count}, {config.num_attributes}); found {tuple(masks.shape)} and {tuple(attributes.shape)}."
+            )
+        found = tuple(-(-side // MASK_STRIDE) for side in masks.shape[-2:])
+        if count and found != (height, width):
+            raise ValueError(
+                f"The masks of image {image} are {tuple(masks.shape[-2:])}, but the canvas is about "
+                f"({height * MASK_STRIDE}, {width * MASK_STRIDE}): masks need the size of `pixel_values`."
+            )
+        if count and not 0 <= int(classes.min()) <= int(classes.max()) < config.num_labels:
+            raise ValueError(
+                f"Class labels of image {image} run from {int(classes.min())} to {int(classes.max())}, "
+                f"but the model knows 0 to {config.num_labels - 1}."
+            )

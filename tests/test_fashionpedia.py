@@ -1,0 +1,281 @@
+"""The data reader, on small data sets that are generated here."""
+
+import copy
+import json
+import logging
+from pathlib import Path
+
+import datasets
+import numpy as np
+import PIL.Image
+import pytest
+from pycocotools import mask as coco_mask
+
+from fashion_detr.data.fashionpedia import (
+    FEATURES,
+    Vocabulary,
+    fashionpedia_annotations,
+    find_split,
+    load_fashionpedia,
+    read_vocabulary,
+)
+
+HEIGHT, WIDTH = 12, 20
+POLYGON = [2.0, 3.0, 9.5, 3.0, 9.5, 10.0, 2.0, 10.0]
+
+
+def compressed(polygons: list[list[float]]) -> dict:
+    rle = coco_mask.merge(coco_mask.frPyObjects(polygons, HEIGHT, WIDTH))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def uncompressed(mask: np.ndarray) -> dict:
+    pixels = mask.flatten(order="F")
+    starts = np.flatnonzero(np.diff(pixels, prepend=0))
+    return {"size": list(mask.shape), "counts": np.diff([0, *starts, pixels.size]).tolist()}
+
+
+def decode(segmentation: list | dict) -> np.ndarray:
+    if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, HEIGHT, WIDTH)
+    return coco_mask.decode(coco_mask.merge(segmentation) if isinstance(segmentation, list) else segmentation)
+
+
+def annotation(key: int, image_id: int, segmentation: list | dict, **fields) -> dict:
+    defaults = {"category_id": 7, "attribute_ids": [], "bbox": [2.0, 3.0, 7.5, 7.0], "area": 52.5, "iscrowd": 0}
+    return {"id": key, "image_id": image_id, "segmentation": segmentation} | defaults | fields
+
+
+@pytest.fixture
+def content() -> dict:
+    """Sparse ids everywhere, three images of which the second has no annotation, one annotation per mask encoding."""
+    rle = compressed([POLYGON])
+    return {
+        "images": [
+            {"id": key, "file_name": f"{key}.png", "width": WIDTH, "height": HEIGHT} for key in (901, 17, 2**40)
+        ],
+        "annotations": [
+            annotation(50, 2**40, rle, category_id=33, iscrowd=1),
+            annotation(8, 901, [POLYGON, [12, 1, 18, 1, 18, 5]], attribute_ids=[340, 2]),
+            annotation(9, 901, uncompressed(coco_mask.decode(rle)), attribute_ids=[115]),
+        ],
+        "categories": [{"id": 33, "name": "neckline", "supercategory": "parts"}, {"id": 7, "name": "shorts"}],
+        "attributes": [{"id": key, "name": f"a{key}", "supercategory": "s"} for key in (340, 2, 115)],
+    }
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def write(data_dir: Path, content: dict, json_name="instances_attributes_train.json", folder="images") -> Path:
+    annotation_file = data_dir / json_name
+    annotation_file.parent.mkdir(parents=True, exist_ok=True)
+    annotation_file.write_text(json.dumps(content))
+    (data_dir / folder).mkdir(parents=True, exist_ok=True)
+    for image in content["images"]:
+        PIL.Image.new("RGB", (WIDTH, HEIGHT)).save(data_dir / folder / image["file_name"])
+    return annotation_file
+
+
+def test_rows_give_the_annotations_back(tmp_path, content):
+    write(tmp_path, content)
+    dataset = load_fashionpedia(tmp_path, "train")
+    assert dataset.features == FEATURES
+    assert dataset["image_id"][:] == [901, 17, 2**40], "every image, in the file's order"
+    assert [len(objects) for objects in dataset["objects"]] == [2, 0, 1]
+    assert dataset[0]["image"].size == (WIDTH, HEIGHT)
+
+    found = {entry["id"]: entry for row in dataset for entry in fashionpedia_annotations(row)}
+    assert list(found) == [8, 9, 50]
+    for expected in content["annotations"]:
+        assert found[expected["id"]] == expected
+        assert type(found[expected["id"]]["segmentation"]) is type(expected["segmentation"])
+        np.testing.assert_array_equal(decode(found[expected["id"]]["segmentation"]), decode(expected["segmentation"]))
+    np.testing.assert_array_equal(decode(found[9]["segmentation"]), decode(found[50]["segmentation"]))
+    assert decode(found[9]["segmentation"]).sum() > 40
+    assert fashionpedia_annotations(dataset[1]) == []
+
+
+def test_missing_boxes_and_areas_come_from_the_mask(tmp_path, content):
+    for entry in content["annotations"]:
+        del entry["bbox"], entry["iscrowd"]
+        entry["area"] = None
+    write(tmp_path, content)
+    for row in load_fashionpedia(tmp_path, "train"):
+        for entry in fashionpedia_annotations(row):
+            mask = decode(entry["segmentation"])
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            assert entry["area"] == mask.sum()
+            assert entry["bbox"] == [columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1]
+            assert entry["iscrowd"] == 0
+
+
+def test_vocabulary(tmp_path, content):
+    kwargs = read_vocabulary(write(tmp_path, content)).config_kwargs()
+    assert kwargs == {
+        "id2label": {0: "shorts", 1: "neckline"},
+        "label2id": {"shorts": 0, "neckline": 1},
+        "category_ids": [7, 33],
+        "category_supercategories": ["", "parts"],
+        "id2attribute": {0: "a2", 1: "a115", 2: "a340"},
+        "attribute_ids": [2, 115, 340],
+        "attribute_supercategories": ["s", "s", "s"],
+    }
+    kwargs = Vocabulary.fashionpedia().config_kwargs()
+    assert (len(kwargs["id2label"]), kwargs["id2label"][45], kwargs["category_ids"][-1]) == (46, "tassel", 45)
+    assert (len(kwargs["attribute_ids"]), kwargs["attribute_ids"][-1], kwargs["id2attribute"][293]) == (
+        294,
+        340,
+        "plant",
+    )
+
+
+def test_an_edited_file_gives_new_rows_and_an_unchanged_one_the_cached_rows(tmp_path, content):
+    write(tmp_path, content)
+    first = load_fashionpedia(tmp_path, "train")
+    assert load_fashionpedia(tmp_path, "train").cache_files == first.cache_files
+    content["annotations"][1]["attribute_ids"] = [115]
+    write(tmp_path, content)
+    assert load_fashionpedia(tmp_path, "train")[0]["objects"][0]["attribute_ids"] == [115]
+    write(tmp_path, content, "instances_attributes_val.json")
+    assert load_fashionpedia(tmp_path, "val").split == "val"
+
+    (tmp_path / "images").rename(tmp_path / "train")
+    assert load_fashionpedia(tmp_path, "train")[0]["image"].size == (WIDTH, HEIGHT), "rows follow the moved images"
+
+
+@pytest.mark.parametrize(
+    ("split", "json_name", "folder"),
+    [
+        ("train", "instances_attributes_train2020.json", "train"),
+        ("val", "instances_attributes_val2020.json", "test"),
+        ("val", "annotations/instances_attributes_val2020.json", "val2020"),
+        ("train", "annotations/instances_attributes_train.json", "images/train"),
+        ("train", "instances_attributes_train.json", "."),
+    ],
+)
+def test_layouts(tmp_path, content, split, json_name, folder):
+    write(tmp_path, content, json_name, folder)
+    (tmp_path / "images").mkdir(exist_ok=True)  # a folder that exists but holds no image of the split is passed over
+    assert find_split(tmp_path, split) == (tmp_path / json_name, tmp_path / folder)
+
+
+def test_what_is_not_found(tmp_path, content):
+    with pytest.raises(FileNotFoundError, match=r"instances_attributes_val2020.json(.|\n)*Found in .*no such folder"):
+        load_fashionpedia(tmp_path / "nowhere", "val")
+    write(tmp_path, content)
+    with pytest.raises(
+        FileNotFoundError, match=r"split 'val'(.|\n)*Found in .*: images, instances_attributes_train.json"
+    ):
+        load_fashionpedia(tmp_path, "val")
+    (tmp_path / "images").rename(tmp_path / "photos")
+    with pytest.raises(
+        FileNotFoundError, match=r"'901.png', the first image(.|\n)*images/train(.|\n)*Found in .*photos"
+    ):
+        load_fashionpedia(tmp_path, "train")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_missing_images_are_counted(tmp_path, content, cached):
+    content["images"] += [{"id": key, "file_name": f"{key}.png", "width": 1, "height": 1} for key in range(6)]
+    write(tmp_path, content)
+    if cached:
+        load_fashionpedia(tmp_path, "train")
+    for key in range(6):
+        (tmp_path / "images" / f"{key}.png").unlink()
+    expected = r"6 of the 9 images of .*train.json are missing in .*images: 0.png, 1.png, 2.png, 3.png, 4.png, \.\.\.$"
+    with pytest.raises(FileNotFoundError, match=expected):
+        load_fashionpedia(tmp_path, "train")
+
+
+BROKEN = {
+    "category": (
+        lambda c: c["annotations"][0].update(category_id=5),
+        r"unknown category_id \(expected one of the 2 ids from 7 to 33\): 1 \(annotation 50: 5\)",
+    ),
+    "attributes": (
+        lambda c: c["annotations"][1].update(attribute_ids=[341, 2, 3, 4, 5, 6, 7]),
+        r"unknown attribute_ids \(expected one of the 3 ids from 2 to 340\): 6 \(annotation 8: 341, .*\.\.\.",
+    ),
+    "image": (
+        lambda c: c["annotations"][2].update(image_id=1),
+        r"unknown image_id .*3 ids from 17.*\(annotation 9: 1\)",
+    ),
+    "duplicate image": (lambda c: c["images"].append(c["images"][1]), r"duplicate ids in 'images': 1 \(id 17: 2 times"),
+    "duplicate annotation": (
+        lambda c: c["annotations"].append(c["annotations"][1]),
+        r"duplicate ids in 'annotations': 1 \(id 8: 2 times",
+    ),
+    "duplicate category": (lambda c: c["categories"].append({"id": 7, "name": "x"}), "duplicate ids in 'categories'"),
+    "size": (
+        lambda c: c["annotations"][0]["segmentation"].update(size=[WIDTH, HEIGHT]),
+        r"annotation 50 of image 1099511627776: expected .* \[height, width\] \[12, 20\], found \[20, 12\]",
+    ),
+    "counts": (
+        lambda c: c["annotations"][2]["segmentation"]["counts"].append(5),
+        "annotation 9 of image 901: expected .* 12 x 20 = 240 pixels, found 245",
+    ),
+    "flat polygon": (
+        lambda c: c["annotations"][1].update(segmentation=POLYGON),
+        r"annotation 8 of image 901: expected polygons \[\[x1, y1.* found \[2.0, 3.0",
+    ),
+    "bbox": (lambda c: c["annotations"][0].update(bbox=[1, 2]), r"annotation 50 .* found \[1, 2\]"),
+    "no mask": (
+        lambda c: c["annotations"][0].pop("segmentation"),
+        r"id 50: expected 'segmentation' of type list \| dict",
+    ),
+    "string id": (
+        lambda c: c["images"][1].update(id="17"),
+        "entry 1 with id 17: expected 'id' of type int, found '17'",
+    ),
+    "section": (lambda c: c.pop("attributes"), r"lacks \['attributes'\].* found annotations, categories, images\."),
+    "no image": (lambda c: [c["annotations"].clear(), c["images"].clear()], "lists no image"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_annotations_are_refused(tmp_path, content, case):
+    damage, message = BROKEN[case]
+    content = copy.deepcopy(content)
+    write(tmp_path, content)
+    damage(content)
+    annotation_file = tmp_path / "instances_attributes_train.json"
+    annotation_file.write_text(json.dumps(content))
+    for _ in range(2):  # a refused file leaves nothing in the cache
+        with pytest.raises(ValueError, match=message) as error:
+            load_fashionpedia(tmp_path, "train")
+        assert str(annotation_file) in str(error.value)
+
+
+def test_several_kinds_of_problems_come_in_one_message(tmp_path, content):
+    content["annotations"][0]["category_id"] = 5
+    content["annotations"][1]["image_id"] = 3
+    write(tmp_path, content)
+    with pytest.raises(ValueError, match=r"unknown image_id(.|\n)*unknown category_id"):
+        load_fashionpedia(tmp_path, "train")
+
+
+@pytest.mark.parametrize("kept", [0, 30, -10])
+def test_truncated_json(tmp_path, content, kept):
+    annotation_file = write(tmp_path, content)
+    annotation_file.write_text(annotation_file.read_text()[:kept])
+    with pytest.raises(ValueError, match=r"train.json \([\d,]+ bytes\) is not valid JSON, or an incomplete download: "):
+        load_fashionpedia(tmp_path, "train")
+
+
+def test_degenerate_polygons_are_dropped_with_one_warning(tmp_path, content, caplog):
+    content["annotations"] += [
+        annotation(60, 17, [[1, 1, 5, 5], POLYGON]),
+        annotation(61, 17, [[1, 1, 5, 5], [1, 1, 5, 5, 9, 2, 3]]),
+        annotation(62, 17, []),
+    ]
+    write(tmp_path, content)
+    with caplog.at_level(logging.WARNING, logger="fashion_detr"):
+        dataset = load_fashionpedia(tmp_path, "train")
+    [entry] = fashionpedia_annotations(dataset[1])
+    assert (entry["id"], entry["segmentation"]) == (60, [POLYGON])
+    [record] = [record for record in caplog.records if record.name.startswith("fashion_detr")]
+    for words in ("dropped 3 degenerate polygons", "dropped: 2 of 6 (ids: 61, 62)", "keep other polygons: 1 (ids: 60)"):
+        assert words in record.getMessage()
