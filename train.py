@@ -1,0 +1,178 @@
+"""Trains Fashion DETR: `accelerate launch train.py [config.yaml] [--option value ...]`, also under torchrun."""
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Subset
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+from fashion_detr.data.augmentation import Augmentation
+from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples
+from fashion_detr.data.fashionpedia import Vocabulary, find_split, load_fashionpedia, read_vocabulary
+from fashion_detr.data.synthetic import SyntheticEnsembles
+from fashion_detr.training.arguments import DataArguments, FashionTrainingArguments, ModelArguments, parse_arguments
+from fashion_detr.training.backbone_weights import load_backbone_weights
+from fashion_detr.training.report import draw_overlays, format_table
+from fashion_detr.training.trainer import FashionTrainer
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
+OVERLAYS = 8
+
+logger = logging.getLogger("fashion_detr.train")
+
+
+def main(arguments: list[str]) -> None:
+    config_file, model_args, data_args, args = parse_arguments(arguments, DEFAULT_CONFIG)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    logging.getLogger("fashion_detr").setLevel(logging.INFO if args.should_log else logging.WARNING)
+    logger.info("Configuration: %s, output: %s", config_file, args.output_dir)
+    use_all_cores(args)
+    set_seed(args.seed)
+
+    model, processor = build_model(model_args, data_args)
+    if args.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    train, selection, final = build_datasets(data_args, args, model.config, processor)
+    logger.info("Images: %d to learn from, %d held out for the final figures", len(train), len(final))
+
+    trainer = FashionTrainer(
+        model=model, args=args, train_dataset=train, eval_dataset=selection, processing_class=processor
+    )
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
+    minutes = (time.monotonic() - started) / 60
+    logger.info("Training took %.1f minutes", minutes)
+
+    trainer.save_model()
+    trainer.save_state()
+    evaluate(trainer, final, minutes)
+    trainer.end()
+
+
+def use_all_cores(args: FashionTrainingArguments) -> None:
+    """Launchers set OMP_NUM_THREADS=1; on CPU the processes of this machine share its cores instead."""
+    if args.device.type == "cpu":
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        threads = max(1, len(os.sched_getaffinity(0)) // processes) if hasattr(os, "sched_getaffinity") else 1
+        torch.set_num_threads(threads)
+        logger.info("CPU: %d threads for each of %d processes", threads, processes)
+
+
+def build_model(
+    model_args: ModelArguments, data_args: DataArguments
+) -> tuple[FashionDetrForInstanceSegmentation, FashionDetrImageProcessor]:
+    processor = FashionDetrImageProcessor(
+        size={"height": data_args.image_size[0], "width": data_args.image_size[1]},
+        image_mean=data_args.image_mean,
+        image_std=data_args.image_std,
+    )
+    if model_args.model_name_or_path is not None:
+        return FashionDetrForInstanceSegmentation.from_pretrained(model_args.model_name_or_path), processor
+
+    if data_args.data_dir is None:
+        vocabulary = Vocabulary.fashionpedia()
+    else:
+        annotation_file, _ = find_split(data_args.data_dir, data_args.eval_split)
+        vocabulary = read_vocabulary(annotation_file)
+    fields = vocabulary.config_kwargs() | model_args.model_config
+    if model_args.backbone is None:
+        config = FashionDetrConfig(**fields)
+    else:
+        config = FashionDetrConfig.from_backbone(model_args.backbone, **fields)
+    model = FashionDetrForInstanceSegmentation(config)
+    if model_args.backbone_weights is not None:
+        load_backbone_weights(model.model.backbone, model_args.backbone_weights)
+    return model, processor
+
+
+def build_datasets(
+    data_args: DataArguments,
+    args: FashionTrainingArguments,
+    config: FashionDetrConfig,
+    processor: FashionDetrImageProcessor,
+) -> tuple[FashionDataset, FashionDataset, FashionDataset]:
+    """Training data, what checkpoints are chosen by, and what the final figures are measured on."""
+    if data_args.data_dir is None:
+        height, width = data_args.image_size
+
+        def draw(split: str, count: int) -> SyntheticEnsembles:
+            return SyntheticEnsembles(count, height, width, seed=args.seed, split=split)
+
+        train = draw(data_args.train_split, data_args.synthetic_train_images)
+        selection = draw("selection", data_args.synthetic_eval_images)
+        final = draw(data_args.eval_split, data_args.synthetic_eval_images)
+    else:
+        with args.main_process_first(desc="reading the annotations"):
+            train = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.train_split))
+            final = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.eval_split))
+        selection = final
+        if data_args.selection_images:
+            order = np.random.default_rng(args.seed).permutation(len(train))
+            selection = Subset(train, sorted(order[: data_args.selection_images].tolist()))
+            train = Subset(train, sorted(order[data_args.selection_images :].tolist()))
+
+    augmentation = Augmentation(tuple(data_args.scale_range), data_args.flip_probability, data_args.color_jitter)
+    return (
+        FashionDataset(train, processor, config, augmentation, seed=args.seed),
+        FashionDataset(selection, processor, config, with_ground_truth=True),
+        FashionDataset(final, processor, config, with_ground_truth=True),
+    )
+
+
+def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:
+    """`--resume_from_checkpoint` names a checkpoint, or is `true` for the last one in the output folder."""
+    choice = args.resume_from_checkpoint
+    if choice is None or choice.lower() == "false":
+        return None
+    if choice.lower() != "true":
+        return choice
+    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    if last is None:
+        raise FileNotFoundError(f"There is no checkpoint to resume from in {args.output_dir}.")
+    return last
+
+
+def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -> None:
+    """The final figures: a table on screen, `metrics.json`, and overlays of held-out images."""
+    loop_metrics = trainer.evaluate(dataset, metric_key_prefix="final")
+    if not trainer.is_world_process_zero():
+        return
+    output_dir = Path(trainer.args.output_dir)
+    config = trainer.model.config
+    figures, categories = trainer.metric.compute(), trainer.metric.per_category()
+    document = {
+        **figures,
+        "loss": loop_metrics["final_loss"],
+        "num_images": len(dataset),
+        "num_attributes": config.num_attributes,
+        "steps": trainer.state.global_step,
+        "training_minutes": round(minutes, 2),
+        "per_category": {
+            config.id2label[index]: categories[category_id] for index, category_id in enumerate(config.category_ids)
+        },
+    }
+    text = json.dumps(_without_nan(document), indent=2)
+    (output_dir / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    print(format_table(document))
+    paths = draw_overlays(trainer.model, trainer.processing_class, dataset.examples, OVERLAYS, output_dir / "overlays")
+    print(f"Model, metrics.json and {len(paths)} overlays: {output_dir}")
+
+
+def _without_nan(value):
+    """Undefined figures become null: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
