@@ -7,7 +7,6 @@ Names load at first use. With the first of them the classes are registered, so t
 
 from typing import TYPE_CHECKING
 
-
 if TYPE_CHECKING:
     from .configuration_fashion_detr import FashionDetrConfig
     from .image_processing_fashion_detr import FashionDetrImageProcessor
@@ -23,7 +22,13 @@ _MODULES = {
     "FashionDetrPreTrainedModel": "modeling_fashion_detr",
 }
 
-__all__ = list(_MODULES)
+__all__ = [
+    "FashionDetrConfig",
+    "FashionDetrForInstanceSegmentation",
+    "FashionDetrImageProcessor",
+    "FashionDetrModel",
+    "FashionDetrPreTrainedModel",
+]
 
 
 def __getattr__(name: str):

@@ -7,7 +7,6 @@ from transformers.utils import is_timm_available
 
 from .ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
-
 REDUCTIONS = (4, 8, 16, 32)
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 
@@ -42,7 +41,7 @@ class FashionDetrConfig(PreTrainedConfig):
             Attention of a query to the regions of the other instances. `False` is for ablation.
         multi_layer_rendering (`bool`, *optional*, defaults to `True`):
             Attribute evidence pooled from every level of the pyramid (eq. 2). `False` pools the fused feature only.
-        class_loss_weight, mask_loss_weight, dice_loss_weight, attribute_loss_weight (`float`, *optional*, defaults to 1):
+        class_loss_weight, mask_loss_weight, dice_loss_weight, attribute_loss_weight (`float`, *optional*, default 1):
             The lambdas of eq. 3; `mask` is the focal term of the masks.
         class_cost, mask_cost, dice_cost, attribute_cost (`float`, *optional*):
             Weights of the terms in the bipartite matching; they do not enter the loss.
@@ -57,7 +56,7 @@ class FashionDetrConfig(PreTrainedConfig):
         id2attribute (`dict[int, str]`, *optional*, defaults to Fashionpedia's 294 attributes):
             Contiguous attribute index -> name.
         attribute_ids (`list[int]`, *optional*):
-            Attribute index -> the data set's own id (Fashionpedia's are sparse, up to 340). Defaults to the index itself.
+            Attribute index -> the data set's own id (Fashionpedia's are sparse). Defaults to the index itself.
         attribute_supercategories (`list[str]`, *optional*):
             Attribute index -> super-category ("length", "textile pattern", ...).
         category_attributes (`dict[int, list[int]]`, *optional*):

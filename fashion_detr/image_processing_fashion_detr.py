@@ -15,7 +15,6 @@ from transformers.utils import is_torchvision_available
 from .configuration_fashion_detr import FashionDetrConfig
 from .ontology_fashion_detr import PART_OF
 
-
 if is_torchvision_available():
     from torchvision.transforms.v2 import functional as tvF
 
@@ -248,8 +247,9 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             order = class_scores.argsort(descending=True, stable=True)[:top_k]
             order = order[class_scores[order] >= threshold]
             objects, kept = [], []
-            for queries, masks in full_size_masks(image["mask_logits"], order, image["valid_size"], target, mask_threshold):
-                for query, mask in zip(queries.tolist(), masks):
+            valid_size, logits = image["valid_size"], image["mask_logits"]
+            for chunk, masks in full_size_masks(logits, order, valid_size, target, mask_threshold):
+                for query, mask in zip(chunk.tolist(), masks):
                     if not mask.any():
                         continue
                     label_id = int(classes[query])
@@ -260,11 +260,13 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                             "score": float(class_scores[query]),
                             "mask": mask,
                             "bbox": _box(mask),
-                            "attributes": _attributes(image["attributes"][query], label_id, attribute_threshold, config),
+                            "attributes": _attributes(
+                                image["attributes"][query], label_id, attribute_threshold, config
+                            ),
                         }
                     )
                     kept.append(query)
-            parents = _parents([entry["label"] for entry in objects], image["mask_logits"][kept] > 0)
+            parents = _parents([entry["label"] for entry in objects], logits[kept] > _logit(mask_threshold))
             results.append([entry | {"parent": parent} for entry, parent in zip(objects, parents)])
         return results
 
@@ -434,10 +436,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     except OSError as error:
         raise ValueError(f"The image cannot be decoded: {error}. Is the file complete?") from error
     if image.mode.startswith("I") or image.mode == "F":
+        # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values.
         values = np.asarray(image, dtype=np.float32)
-        # Pillow opens 16-bit greyscale as I or I;16; its own conversion would clip at 255.
-        scale = 257.0 if values.size and values.max() > 255 else 1.0
-        image = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
+        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and values.max() > 255)
+        image = Image.fromarray((values / (257 if is_16_bit else 1)).clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -515,19 +517,24 @@ def full_size_masks(
     Yields:
         Some of the queries and their masks, boolean `(n, height, width)`.
     """
-    if not 0 < mask_threshold < 1:
-        raise ValueError(f"`mask_threshold` has to lie between 0 and 1, found {mask_threshold}.")
-    cut = math.log(mask_threshold / (1 - mask_threshold))
+    cut = _logit(mask_threshold)
     height, width = target_size
     # The image need not end at a multiple of the stride. A scale factor, unlike a size, keeps the pixels in place;
     # the tiny excess guards against rounding down to one pixel less.
     scale = [MASK_STRIDE * new / old * (1 + 1e-9) for new, old in zip(target_size, valid_size)]
     per_chunk = max(1, PIXELS_PER_CHUNK // (height * width))
-    for chunk in queries.split(per_chunk):
+    for start in range(0, len(queries), per_chunk):
+        chunk = queries[start : start + per_chunk]
         resized = torch.nn.functional.interpolate(
             mask_logits[chunk][None], scale_factor=scale, mode="bilinear", align_corners=False
         )[0]
         yield chunk, resized[:, :height, :width] > cut
+
+
+def _logit(mask_threshold: float) -> float:
+    if not 0 < mask_threshold < 1:
+        raise ValueError(f"`mask_threshold` has to lie between 0 and 1, found {mask_threshold}.")
+    return math.log(mask_threshold / (1 - mask_threshold))
 
 
 def _require_pycocotools() -> None:

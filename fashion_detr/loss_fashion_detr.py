@@ -16,7 +16,6 @@ from transformers.utils.generic import maybe_autocast
 
 from .configuration_fashion_detr import FashionDetrConfig
 
-
 if is_scipy_available():
     from scipy.optimize import linear_sum_assignment
 
@@ -59,7 +58,7 @@ class Targets:
 def _to_mask_stride(masks: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """`(n, H, W)` -> `(n, h w)`: the covered share of every 4x4 pixels."""
     bottom, right = height * MASK_STRIDE - masks.shape[-2], width * MASK_STRIDE - masks.shape[-1]
-    return avg_pool2d(pad(masks.float(), (0, right, 0, bottom)), MASK_STRIDE).flatten(1)
+    return avg_pool2d(pad(masks.float(), (0, right, 0, bottom))[:, None], MASK_STRIDE).flatten(1)
 
 
 def focal_halves(logits: torch.Tensor, alpha: float, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -253,8 +252,9 @@ def _check_labels(
         count = len(classes)
         if masks.ndim != 3 or len(masks) != count or tuple(attributes.shape) != (count, config.num_attributes):
             raise ValueError(
-                f"Image {image} of the batch has {count} class labels, so it needs masks ({count}, H, W) and attributes "
-                f"({count}, {config.num_attributes}); found {tuple(masks.shape)} and {tuple(attributes.shape)}."
+                f"Image {image} of the batch has {count} class labels, so it needs masks ({count}, H, W) and "
+                f"attributes ({count}, {config.num_attributes}); "
+                f"found {tuple(masks.shape)} and {tuple(attributes.shape)}."
             )
         found = tuple(-(-side // MASK_STRIDE) for side in masks.shape[-2:])
         if count and found != (height, width):

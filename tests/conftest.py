@@ -1,0 +1,78 @@
+"""What the tests share: a model of a few thousand weights and labels for it."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+# Before the first import of transformers: no test may depend on the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from transformers import ResNetConfig, SwinConfig
+
+from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation
+
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+def _tiny_backbone(name: str) -> ResNetConfig | SwinConfig:
+    if name == "swin":
+        return SwinConfig(
+            image_size=64, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=2, out_features=STAGES
+        )
+    return ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16, 32, 64], depths=[1, 1, 1, 1], layer_type="basic", out_features=STAGES
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., FashionDetrConfig]:
+    """`tiny_config(backbone="resnet" | "swin" | a timm name, **fields)`."""
+
+    def build(backbone: str = "resnet", **fields: Any) -> FashionDetrConfig:
+        sizes = {
+            "d_model": 32,
+            "num_queries": 10,
+            "decoder_layers": 2,
+            "decoder_attention_heads": 4,
+            "decoder_ffn_dim": 64,
+        }
+        if backbone in ("resnet", "swin"):
+            return FashionDetrConfig(**{**sizes, "backbone_config": _tiny_backbone(backbone), **fields})
+        return FashionDetrConfig.from_backbone(backbone, **{**sizes, **fields})
+
+    return build
+
+
+@pytest.fixture
+def tiny_model(tiny_config) -> FashionDetrForInstanceSegmentation:
+    torch.manual_seed(0)
+    return FashionDetrForInstanceSegmentation(tiny_config()).eval()
+
+
+@pytest.fixture(scope="session")
+def random_labels() -> Callable[..., dict[str, list[torch.Tensor]]]:
+    """`random_labels(config, counts, (height, width))`: boxes as masks, `counts[b]` instances in image b."""
+
+    def build(
+        config: FashionDetrConfig, counts: Sequence[int], size: tuple[int, int], seed: int = 0
+    ) -> dict[str, list[torch.Tensor]]:
+        random = torch.Generator().manual_seed(seed)
+        height, width = size
+        labels: dict[str, list[torch.Tensor]] = {"mask_labels": [], "class_labels": [], "attribute_labels": []}
+        for count in counts:
+            masks = torch.zeros(count, height, width)
+            for mask in masks:
+                top = int(torch.randint(height // 2, (), generator=random))
+                left = int(torch.randint(width // 2, (), generator=random))
+                mask[top : top + height // 2, left : left + width // 2] = 1
+            labels["mask_labels"].append(masks)
+            labels["class_labels"].append(torch.randint(config.num_labels, (count,), generator=random))
+            carried = torch.rand(count, config.num_attributes, generator=random) > 0.9
+            labels["attribute_labels"].append(carried.float())
+        return labels
+
+    return build

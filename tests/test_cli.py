@@ -1,0 +1,385 @@
+"""`fashion-detr predict` with the photos and model folders that people really have, and the drawing of its results."""
+
+import json
+import socket
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from pycocotools import mask as coco_mask
+from transformers import ResNetConfig
+
+from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+from fashion_detr.cli import main
+from fashion_detr.visualization import COLOURS, contact_sheet, draw_objects
+
+EXIF_ORIENTATION, ROTATED_BY_270 = 0x0112, 6
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16, 32, 64],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    config = FashionDetrConfig(
+        backbone_config=backbone,
+        d_model=32,
+        num_queries=10,
+        decoder_layers=2,
+        decoder_attention_heads=4,
+        decoder_ffn_dim=64,
+    )
+    folder = tmp_path_factory.mktemp("model")
+    FashionDetrForInstanceSegmentation(config).save_pretrained(folder)
+    FashionDetrImageProcessor(size={"height": 96, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def damaged_model(model_folder, tmp_path):
+    """A copy of the model folder, to be changed."""
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    for file in model_folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def photo(width: int = 60, height: int = 90) -> Image.Image:
+    image = Image.new("RGB", (width, height), "beige")
+    ImageDraw.Draw(image).rectangle((width // 4, height // 4, width * 3 // 4, height * 3 // 4), "navy")
+    return image
+
+
+def run(model: Path | str, output: Path, *photos: Path, threshold: float = 0.0, options: tuple[str, ...] = ()) -> int:
+    arguments = ["predict", *map(str, photos), "--model", str(model), "--output", str(output)]
+    return main([*arguments, "--threshold", str(threshold), "--top_k", "2", *options])
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_help_needs_no_model_library():
+    code = (
+        "import sys; from fashion_detr.cli import main\n"
+        "try: main(['predict', '--help'])\n"
+        "except SystemExit: print('loaded', [name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--attribute_threshold" in done.stdout and "loaded []" in done.stdout
+
+
+def test_module_runs_and_fails_without_traceback(tmp_path):
+    command = [sys.executable, "-m", "fashion_detr.cli", "predict", "a.jpg", "--model", "no/such/model"]
+    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fashion-detr: ") and "does not exist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_result_describes_the_photo(model_folder, tmp_path, capsys):
+    photo(61, 87).save(tmp_path / "look.jpg")
+    options = ("--attribute_threshold", "0.01", "--top_k", "7")
+    assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg", options=options) == 0
+
+    result = read(tmp_path / "out" / "look.json")
+    assert (result["image"], result["width"], result["height"]) == ("look.jpg", 61, 87)
+    assert 0 < len(result["objects"]) <= 7
+    for entry in result["objects"]:
+        assert list(entry) == ["label_id", "label", "score", "bbox", "attributes", "parent", "segmentation"]
+        assert entry["label"] == FashionDetrConfig().id2label[entry["label_id"]]
+        assert entry["score"] == round(entry["score"], 4)
+        rows, columns = coco_mask.decode(entry["segmentation"]).nonzero()
+        assert entry["segmentation"]["size"] == [87, 61]
+        assert entry["bbox"] == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        for attribute in entry["attributes"]:
+            assert set(attribute) == {"id", "name", "supercategory", "score"}
+    with Image.open(tmp_path / "out" / "look.png") as overlay:
+        assert overlay.mode == "RGB" and overlay.height >= 1000
+
+    (line,) = capsys.readouterr().out.splitlines()
+    first = result["objects"][0]
+    assert line.startswith(f"look.jpg -> look: {len(result['objects'])} objects: {first['label']} {first['score']:.2f}")
+    assert line.endswith(" s)")
+
+
+def test_nothing_found_names_the_best_score(model_folder, tmp_path, capsys):
+    photo().save(tmp_path / "look.png")
+    assert run(model_folder, tmp_path / "out", tmp_path / "look.png") == 0
+    best = read(tmp_path / "out" / "look.json")["objects"][0]
+
+    assert run(model_folder, tmp_path / "out", tmp_path / "look.png", threshold=1.0) == 0
+    assert read(tmp_path / "out" / "look.json")["objects"] == []
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "nothing above --threshold 1" in line and f"{best['label']!r} with a score of {best['score']:.4f}" in line
+
+
+def test_unreadable_photos_are_reported_and_the_others_done(model_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    photo().save(tmp_path / "good.jpg")
+    photo(90, 90).save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-200])
+    (tmp_path / "text.jpg").write_text("not a photo")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "bomb.png").write_bytes(white_png(500, 500))
+    bad = [tmp_path / name for name in ("missing.jpg", "cut.jpg", "text.jpg", "empty.jpg", "bomb.png")]
+
+    assert run(model_folder, tmp_path / "out", *bad, tmp_path / "good.jpg") == 1
+    printed = capsys.readouterr()
+    complaints = printed.err.splitlines()
+    assert len(complaints) == len(bad)
+    for path, complaint in zip(bad, complaints):
+        assert complaint.startswith("fashion-detr: ") and complaint.count(str(path)) >= 1
+    assert "missing.jpg does not exist" in complaints[0]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["good.json", "good.png"]
+    assert printed.out.count("\n") == 1
+
+
+def white_png(width: int, height: int) -> bytes:
+    """A tiny file of many pixels, written by hand because Pillow need not be able to hold it."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = zlib.compress((b"\0" + b"\xff" * width) * height)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_folder_gives_its_photos_once(model_folder, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("b.JPG", "a.png", "._a.png"):
+        photo().save(folder / name, format="PNG")
+    (folder / "notes.txt").write_text("no photo")
+    assert run(model_folder, tmp_path / "out", folder, folder / "a.png") == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.json", "a.png", "b.json", "b.png"]
+
+
+def test_empty_folder_is_an_error(model_folder, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    assert run(model_folder, tmp_path / "out", tmp_path / "photos") == 2
+    assert "holds no photo" in capsys.readouterr().err
+
+
+def test_same_stem_gets_its_own_results(model_folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    photos = [tmp_path / "look.jpg", tmp_path / "LOOK.png", other / "look.jpg", tmp_path / "look_2.jpg"]
+    for width, path in enumerate(photos, start=40):
+        photo(width).save(path)
+    assert run(model_folder, tmp_path / "out", *photos) == 0
+    widths = {path.stem: read(path)["width"] for path in (tmp_path / "out").glob("*.json")}
+    assert widths == {"look": 40, "LOOK_3": 41, "look_4": 42, "look_2": 43}
+
+
+def test_photos_are_never_replaced(model_folder, tmp_path, capsys):
+    photo().save(tmp_path / "look.png")
+    before = (tmp_path / "look.png").read_bytes()
+    assert run(model_folder, tmp_path, tmp_path / "look.png") == 2
+    assert "would replace the photo" in capsys.readouterr().err
+    assert (tmp_path / "look.png").read_bytes() == before
+
+
+def test_exif_rotated_photo_is_handled_upright(model_folder, tmp_path):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = ROTATED_BY_270
+    upright = photo(48, 96)
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "rotated.png", exif=exif)
+    upright.save(tmp_path / "upright.png")
+    assert run(model_folder, tmp_path / "out", tmp_path / "rotated.png", tmp_path / "upright.png") == 0
+    rotated, expected = (read(tmp_path / "out" / f"{name}.json") for name in ("rotated", "upright"))
+    assert (rotated["width"], rotated["height"]) == (48, 96)
+    assert rotated["objects"] == expected["objects"]
+
+
+def test_every_size_and_kind_of_photo(model_folder, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for width, height in ((1, 1), (1, 5000), (5000, 1)):
+        Image.new("RGB", (width, height), "teal").save(folder / f"{width}x{height}.png")
+    for mode in ("L", "RGBA", "P", "I;16", "CMYK", "1"):
+        photo().convert("L" if mode == "I;16" else mode).convert(mode).save(folder / f"{mode.replace(';', '')}.tif")
+    assert run(model_folder, tmp_path / "out", folder) == 0
+    results = {path.stem: read(path) for path in (tmp_path / "out").glob("*.json")}
+    assert len(results) == len(list((tmp_path / "out").glob("*.png"))) == 9
+    assert (results["1x5000"]["width"], results["1x5000"]["height"]) == (1, 5000)
+    for result in results.values():
+        for entry in result["objects"]:
+            assert entry["segmentation"]["size"] == [result["height"], result["width"]]
+
+
+@pytest.mark.parametrize("name", ["missing", "no/such/folder", "./model", "model/", "~/no_such_model"])
+def test_missing_model_folder_never_asks_the_network(name, tmp_path, capsys, monkeypatch, no_network):
+    monkeypatch.chdir(tmp_path)
+    assert run(name, tmp_path / "out", tmp_path / "look.jpg") == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_missing_folder_beside_existing_ones_is_local(tmp_path, capsys, monkeypatch, no_network):
+    monkeypatch.chdir(tmp_path)
+    Path("outputs").mkdir()
+    assert run("outputs/demo", tmp_path / "out", tmp_path / "look.jpg") == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "preprocessor_config.json"])
+def test_model_folder_without_a_file_names_it(damaged_model, file, tmp_path, capsys, no_network):
+    (damaged_model / file).unlink()
+    assert run(damaged_model, tmp_path / "out", tmp_path / "look.jpg") == 2
+    error = capsys.readouterr().err
+    assert f"({file})" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", b'{"d_model":'),
+        ("config.json", b'{"model_type": "bert"}'),
+        ("preprocessor_config.json", b"{"),
+        ("model.safetensors", b""),
+    ],
+)
+def test_damaged_model_is_one_line(damaged_model, file, content, tmp_path, capsys):
+    (damaged_model / file).write_bytes(content)
+    assert run(damaged_model, tmp_path / "out", tmp_path / "look.jpg") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"fashion-detr: The model {damaged_model} cannot be loaded") and error.count("\n") == 1
+
+
+def test_weights_have_to_fill_the_model(damaged_model, tmp_path, capsys):
+    config = read(damaged_model / "config.json")
+    (damaged_model / "config.json").write_text(json.dumps(config | {"decoder_layers": 3}))
+    assert run(damaged_model, tmp_path / "out", tmp_path / "look.jpg") == 2
+    assert "tensors are missing, such as 'model.stages.2" in capsys.readouterr().err
+
+
+def test_output_that_is_a_file_is_an_error(model_folder, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg") == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [("--threshold", "1.5"), ("--threshold", "nan"), ("--top_k", "0"), ("--device", "tpu")]
+)
+def test_wrong_options_are_errors_of_usage(tmp_path, option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "look.jpg", "--model", "m", "--output", str(tmp_path), *option])
+    assert stop.value.code == 2
+    assert option[0] in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_cuda_without_a_device_is_an_error(model_folder, tmp_path, capsys):
+    assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg", options=("--device", "cuda")) == 2
+    assert "--device cpu" in capsys.readouterr().err
+
+
+def drawn_object(size: tuple[int, int], box: tuple[int, int, int, int], label_id: int = 15) -> dict:
+    mask = torch.zeros(size[1], size[0], dtype=torch.bool)
+    mask[box[1] : box[3], box[0] : box[2]] = True
+    attributes = [{"id": 0, "name": name, "score": 0.9} for name in ("above-the-knee (length)", "plain", "fitted", "x")]
+    label = "headband, head covering, hair accessory"
+    return {"label_id": label_id, "label": label, "score": 0.93, "mask": mask, "attributes": attributes, "parent": None}
+
+
+def test_a_photo_without_objects_is_only_enlarged():
+    image = photo(50, 100)
+    assert draw_objects(image, []).size == (500, 1000)
+    assert draw_objects(Image.new("RGB", (1500, 1200)), []).size == (1500, 1200)
+    assert image.size == (50, 100)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (1, 1), (1, 5000), (5000, 1), (6000, 4000)])
+def test_any_size_can_be_drawn(size):
+    objects = [drawn_object(size, (0, 0, *size)), drawn_object(size, (0, 0, 1, 1), label_id=34)]
+    drawing = draw_objects(Image.new("RGB", size), objects)
+    side = min(max(1000, max(size)), 3000)
+    assert drawing.mode == "RGB"
+    assert drawing.width > side * size[0] // max(size) and drawing.height >= side * size[1] // max(size)
+
+
+def test_mask_is_painted_in_the_colour_of_its_class_and_nowhere_else():
+    size = (1000, 1000)
+    drawing = draw_objects(Image.new("RGB", size, "black"), [drawn_object(size, (100, 100, 400, 900), label_id=6)])
+    left = drawing.width - 1000  # the object lies on the left, and so does the only column
+    pixels = np.asarray(drawing)[:, left:].astype(int)
+    inside = pixels[700, 300]
+    assert np.allclose(inside / inside.max(), np.array(COLOURS[6]) / max(COLOURS[6]), atol=0.03)
+    assert tuple(pixels[500, 100]) == COLOURS[6]  # the outline is opaque
+    assert (pixels[700, 450:] == 0).all()
+
+
+def test_small_object_stays_visible_above_a_large_one():
+    size = (1000, 1000)
+    small, large = drawn_object(size, (480, 480, 520, 520), label_id=34), drawn_object(size, (0, 0, 1000, 1000), 6)
+    drawings = [draw_objects(Image.new("RGB", size), objects) for objects in ([small, large], [large, small])]
+    for drawing in drawings:
+        colours = {colour for _, colour in drawing.getcolors(maxcolors=1 << 24)}
+        assert COLOURS[34] in colours and COLOURS[6] in colours
+
+
+def test_sixty_labels_do_not_overlap(monkeypatch):
+    placed = []
+    write = ImageDraw.ImageDraw.text
+
+    def record(pen, position, text, fill, font, anchor):
+        placed.append(pen.textbbox(position, text, font, anchor))
+        write(pen, position, text, fill, font, anchor)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", record)
+    generator = np.random.default_rng(0)
+    size = (300, 450)
+    corners = generator.integers((0, 0), (290, 440), size=(60, 2)).tolist()
+    objects = [drawn_object(size, (x, y, x + 3, y + 3), index % 46) for index, (x, y) in enumerate(corners)]
+    drawing = draw_objects(photo(*size), objects)
+    boxes = np.array(placed)
+    assert len(boxes) >= 120 and boxes.min() >= 0
+    assert (boxes[:, 2] <= drawing.width).all() and (boxes[:, 3] <= drawing.height).all()
+    overlap = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    assert ((overlap > 0).all(axis=-1).sum(axis=1) == 1).all()  # each with itself
+
+
+def test_label_has_at_most_the_wanted_attributes_and_no_score_of_ground_truth(monkeypatch):
+    texts = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda pen, position, text, *rest, **more: texts.append(text))
+    size = (100, 100)
+    draw_objects(photo(*size), [drawn_object(size, (10, 10, 30, 30)) | {"score": None}], max_attributes=2)
+    assert " ".join(texts) == "headband, head covering, hair accessory above-the-knee (length), plain"
+
+
+def test_mask_of_another_size_is_an_error():
+    with pytest.raises(ValueError, match="90 x 60, but the photo is 60 x 90"):
+        draw_objects(photo(90, 60), [drawn_object((60, 90), (0, 0, 5, 5))])
+
+
+def test_contact_sheet_holds_every_picture():
+    pictures = [Image.new("RGB", (20 + 10 * index, 30), COLOURS[index]) for index in range(5)]
+    sheet = contact_sheet(pictures, columns=2)
+    counts = {colour: number for number, colour in sheet.getcolors()}
+    assert all(counts[COLOURS[index]] == picture.width * 30 for index, picture in enumerate(pictures))
+    assert sheet.width > 60 + 50 and sheet.height > 3 * 30
+    with pytest.raises(ValueError, match="found 0 pictures"):
+        contact_sheet([], columns=2)

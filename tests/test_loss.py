@@ -1,0 +1,257 @@
+"""The loss and the matching against arithmetic by hand."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from fashion_detr import FashionDetrConfig
+from fashion_detr.loss_fashion_detr import FashionDetrLoss, Targets, _mean_over_processes
+
+
+LN2 = math.log(2)
+SURE = 20.0  # a logit whose sigmoid is 1 for all purposes
+Labels = dict[str, list[torch.Tensor]]
+
+
+def loss_config(classes: int = 3, attributes: int = 4, **fields: Any) -> FashionDetrConfig:
+    return FashionDetrConfig(
+        id2label={index: f"class {index}" for index in range(classes)},
+        id2attribute={index: f"attribute {index}" for index in range(attributes)},
+        **fields,
+    )
+
+
+def prediction(masks: torch.Tensor, classes: torch.Tensor, attributes: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"masks_queries_logits": masks, "class_queries_logits": classes, "attribute_queries_logits": attributes}
+
+
+def undecided(batch: int, queries: int, config: FashionDetrConfig, side: int) -> dict[str, torch.Tensor]:
+    """All logits 0: every probability is one half."""
+    return prediction(
+        torch.zeros(batch, queries, side, side),
+        torch.zeros(batch, queries, config.num_labels),
+        torch.zeros(batch, queries, config.num_attributes),
+    )
+
+
+def terms_of(
+    stage: dict[str, torch.Tensor], labels: Labels, config: FashionDetrConfig, pixel_mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss of one stage whose internal and initial masks are its own."""
+    masks = stage["masks_queries_logits"]
+    initial = {name: stage[name] for name in ("masks_queries_logits", "class_queries_logits")}
+    return FashionDetrLoss(config)([initial, stage], [masks], **labels, pixel_mask=pixel_mask)
+
+
+def garments(seed: int = 0, count: int = 4, side: int = 64) -> Labels:
+    """One image of overlapping boxes whose borders lie on the stride."""
+    random = torch.Generator().manual_seed(seed)
+    masks = torch.zeros(count, side, side)
+    for mask in masks:
+        top, left, height, width = (4 * int(n) for n in torch.randint(1, side // 8, (4,), generator=random))
+        mask[top : top + height, left : left + width] = 1
+    return {
+        "mask_labels": [masks],
+        "class_labels": [torch.randint(3, (count,), generator=random)],
+        "attribute_labels": [torch.randint(2, (count, 4), generator=random).float()],
+    }
+
+
+def perfect(labels: Labels, queries: int, order: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Query `order[i]` predicts instance i with certainty; the other queries predict nothing."""
+    (masks,), (classes,), (attributes,) = labels.values()
+    side = masks.shape[-1] // 4
+    stage = prediction(*(torch.full((1, queries, *shape), -SURE) for shape in ((side, side), (3,), (4,))))
+    stage["masks_queries_logits"][0, order] = SURE * (2 * masks[:, ::4, ::4] - 1)
+    stage["class_queries_logits"][0, order, classes] = SURE
+    stage["attribute_queries_logits"][0, order] = SURE * (2 * attributes - 1)
+    return stage
+
+
+def test_terms_by_hand():
+    config = loss_config(
+        classes=2, attributes=2, class_loss_weight=2, mask_loss_weight=3, dice_loss_weight=5, attribute_loss_weight=7
+    )
+    mask = torch.zeros(1, 8, 8)
+    mask[:, :4] = 1  # two of the four cells
+    labels = {
+        "mask_labels": [mask],
+        "class_labels": [torch.tensor([1])],
+        "attribute_labels": [torch.tensor([[1.0, 0.0]])],
+    }
+    loss, terms = terms_of(undecided(1, 1, config, 2), labels, config)
+    # At probability 1/2 a positive costs 0.25 * (1/2)^2 * ln 2, a negative 0.75 * (1/2)^2 * ln 2.
+    positive, negative = 0.25 * 0.25 * LN2, 0.75 * 0.25 * LN2
+    expected = {
+        "class_stage1": positive + negative,
+        "attribute_stage1": 2 * LN2,  # two decisions, one positive label
+        # A cell costs the same whichever way it is wrong on average; dice: 2 * 2 * 1/2 over 4 * 1/4 + 2.
+        **{f"mask_{name}": (positive + negative) / 2 for name in ("initial", "internal1", "stage1")},
+        **{f"dice_{name}": 1 - 2.001 / 3.001 for name in ("initial", "internal1", "stage1")},
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(terms[name]) == pytest.approx(value, rel=1e-5), name
+    weights = {"class": 2, "mask": 3, "dice": 5, "attribute": 7}
+    assert float(loss) == pytest.approx(sum(weights[n.split("_")[0]] * value for n, value in expected.items()))
+
+
+def test_class_term_counts_every_query_and_divides_by_instances():
+    config = loss_config()
+    labels = garments(count=2)
+    _, terms = terms_of(undecided(1, 5, config, 16), labels, config)
+    # 5 queries x 3 classes: 2 positives, 13 negatives; 2 instances.
+    assert float(terms["class_stage1"]) == pytest.approx((2 * 0.25 + 13 * 0.75) * 0.25 * LN2 / 2, rel=1e-5)
+    positives = float(labels["attribute_labels"][0].sum())
+    assert float(terms["attribute_stage1"]) == pytest.approx(8 * LN2 / positives, rel=1e-5)
+
+
+def test_perfect_prediction_is_found_and_costs_nothing():
+    config, labels, order = loss_config(), garments(), torch.tensor([5, 0, 3, 6])
+    stage = perfect(labels, 8, order)
+    targets = Targets(**labels, pixel_mask=None, logits=stage["masks_queries_logits"])
+    images, queries, instances = FashionDetrLoss(config).match(stage, targets)
+    assert images.tolist() == [0] * 4
+    assert torch.equal(order[instances], queries)
+    loss, terms = terms_of(stage, labels, config)
+    assert all(float(term) < 1e-5 for term in terms.values()), terms
+    assert float(loss) < 1e-4
+
+
+def test_class_tells_instances_of_the_same_mask_apart():
+    config, labels, order = loss_config(), garments(count=2), torch.tensor([2, 1])
+    labels["mask_labels"][0][1] = labels["mask_labels"][0][0]
+    labels["class_labels"][0] = torch.tensor([0, 2])
+    _, terms = terms_of(perfect(labels, 4, order), labels, config)
+    assert float(terms["class_stage1"]) < 1e-5
+
+
+def random_stage(batch: int, seed: int = 3) -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return prediction(*(torch.randn(batch, 8, *shape, generator=random) for shape in ((16, 16), (3,), (4,))))
+
+
+def test_order_of_the_instances_does_not_matter():
+    config, labels, order = loss_config(), garments(), torch.tensor([2, 0, 3, 1])
+    shuffled = {name: [tensor[order] for tensor in tensors] for name, tensors in labels.items()}
+    _, terms = terms_of(random_stage(1), labels, config)
+    _, other = terms_of(random_stage(1), shuffled, config)
+    assert all(float(terms[name]) == pytest.approx(float(other[name]), rel=1e-5) for name in terms)
+
+
+def test_a_batch_is_matched_image_by_image():
+    config, stage = loss_config(), random_stage(3)
+    images = [garments(seed=1), garments(seed=2, count=0), garments(seed=3, count=2)]
+    batch = {name: [image[name][0] for image in images] for name in images[0]}
+    criterion = FashionDetrLoss(config)
+    masks = stage["masks_queries_logits"]
+    together = criterion.match(stage, Targets(**batch, pixel_mask=None, logits=masks))
+    assert together[0].tolist() == [0] * 4 + [2] * 2
+    summed: dict[str, float] = {}
+    for row, image in enumerate(images):
+        alone = {name: logits[row : row + 1] for name, logits in stage.items()}
+        _, queries, instances = criterion.match(alone, Targets(**image, pixel_mask=None, logits=masks[row : row + 1]))
+        mine = together[0] == row
+        first = sum(len(before["class_labels"][0]) for before in images[:row])
+        assert torch.equal(together[1][mine], queries) and torch.equal(together[2][mine] - first, instances)
+        positives = max(1.0, float(image["attribute_labels"][0].sum()))
+        for name, term in terms_of(alone, image, config)[1].items():
+            count = positives if name.startswith("attribute") else max(1, len(image["class_labels"][0]))
+            summed[name] = summed.get(name, 0) + float(term) * count
+    _, terms = terms_of(stage, batch, config)
+    positives = sum(float(attributes.sum()) for attributes in batch["attribute_labels"])
+    for name, total in summed.items():
+        assert float(terms[name]) == pytest.approx(total / (positives if name.startswith("attribute") else 6), rel=1e-4)
+
+
+def test_the_most_expensive_instances_stay_unmatched():
+    config, labels = loss_config(), garments(count=4)
+    order = torch.tensor([1, 0])
+    known = {name: [tensors[0][[0, 2]]] for name, tensors in labels.items()}
+    stage = perfect(known, 2, order)
+    targets = Targets(**labels, pixel_mask=None, logits=stage["masks_queries_logits"])
+    _, queries, instances = FashionDetrLoss(config).match(stage, targets)
+    assert dict(zip(instances.tolist(), queries.tolist())) == {0: 1, 2: 0}
+
+
+def test_one_pixel_is_still_an_instance():
+    config, labels = loss_config(), garments(count=1, side=32)
+    labels["mask_labels"][0].zero_()[0, 13, 22] = 1
+    stage = undecided(1, 2, config, 8)
+    targets = Targets(**labels, pixel_mask=None, logits=stage["masks_queries_logits"])
+    assert targets.masks.sum() == 1 / 16
+    assert targets.masks.view(8, 8)[3, 5] == 1 / 16
+    logits = torch.full((1, 2, 8, 8), -SURE)
+    logits[0, 1, 3, 5] = math.log((1 / 16) / (15 / 16))
+    _, terms = terms_of({**stage, "masks_queries_logits": logits}, labels, config)
+    assert float(terms["dice_stage1"]) < 1e-3
+
+
+def test_padding_does_not_count():
+    config, labels, stage = loss_config(), garments(), random_stage(1)
+    pixel_mask = torch.ones(1, 64, 64, dtype=torch.long)
+    pixel_mask[:, :, 40:] = 0
+    _, terms = terms_of(stage, labels, config, pixel_mask)
+    labels["mask_labels"][0][..., 40:] = 1
+    stage["masks_queries_logits"][..., 10:] = 7
+    _, other = terms_of(stage, labels, config, pixel_mask)
+    assert terms.keys() == other.keys()
+    assert all(torch.equal(terms[name], other[name]) for name in terms)
+    _, whole = terms_of(stage, labels, config)
+    assert whole["mask_stage1"] != terms["mask_stage1"]
+
+
+def test_a_diverged_model_reaches_the_check_of_its_loss():
+    config, labels, stage = loss_config(), garments(), random_stage(1)
+    stage["masks_queries_logits"][0, 0] = float("nan")
+    loss, _ = terms_of(stage, labels, config)
+    assert not loss.isfinite()
+
+
+def test_half_precision_logits_are_summed_in_float32():
+    config, labels, stage = loss_config(), garments(), random_stage(1)
+    half = {name: logits.bfloat16() for name, logits in stage.items()}
+    expected, _ = terms_of({name: logits.float() for name, logits in half.items()}, labels, config)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = terms_of(half, labels, config)
+    assert loss.dtype == torch.float32 and loss == expected
+
+
+def broken(**changes: list[torch.Tensor]) -> Labels:
+    return garments() | changes
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (broken(class_labels=[]), "each of the 1 images"),
+        (broken(class_labels=[torch.zeros(3, dtype=torch.long)]), "3 class labels"),
+        (broken(attribute_labels=[torch.zeros(4, 5)]), "attributes"),
+        (broken(mask_labels=[torch.zeros(4, 16, 16)]), "size of `pixel_values`"),
+        (broken(mask_labels=[torch.zeros(64, 64)]), "masks"),
+        (broken(class_labels=[torch.tensor([0, 1, 2, 3])]), "0 to 2"),
+        (broken(class_labels=[torch.tensor([0, 1, 2, -1])]), "0 to 2"),
+    ],
+)
+def test_labels_that_do_not_fit_are_named(labels, message):
+    with pytest.raises(ValueError, match=message):
+        terms_of(random_stage(1), labels, loss_config())
+
+
+def _average(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    counts = _mean_over_processes(torch.tensor([[3.0, 0.0], [4.0, 1.0]][rank]))
+    torch.save(counts, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_divide_by_their_mean(tmp_path):
+    """3 and 4 instances: both divide by 3.5, as one process with all 7 would after averaging the gradients."""
+    torch.multiprocessing.spawn(_average, args=(str(tmp_path),), nprocs=2)
+    counts = [torch.load(tmp_path / f"{rank}.pt").tolist() for rank in range(2)]
+    assert counts == [[3.5, 1.0]] * 2  # half a positive label is less than the least divisor
+    assert _mean_over_processes(torch.tensor([3.0, 0.0])).tolist() == [3.0, 1.0]

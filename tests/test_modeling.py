@@ -1,0 +1,462 @@
+"""The model: what comes out, what must not matter, what is learnt, and what survives saving."""
+
+import copy
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
+from transformers import PreTrainedModel, set_seed
+
+from fashion_detr import FashionDetrForInstanceSegmentation
+from fashion_detr.modeling_fashion_detr import FashionDetrFusion, FashionDetrModel
+
+
+LOGITS = ("class_queries_logits", "masks_queries_logits", "attribute_queries_logits")
+ABLATIONS = ("internal_attention", "external_attention", "multi_layer_rendering")
+
+
+def build(config, seed: int = 0) -> FashionDetrForInstanceSegmentation:
+    torch.manual_seed(seed)
+    return FashionDetrForInstanceSegmentation(config).eval()
+
+
+def photos(batch: int = 2, height: int = 64, width: int = 96, seed: int = 1) -> torch.Tensor:
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def largest_difference(one, other, rows: slice = slice(None)) -> float:
+    """Over the three predictions; `rows` are the images of `one` that `other` holds."""
+    return max(float((one[name][rows] - other[name]).detach().abs().max()) for name in LOGITS)
+
+
+def without_gradient(model: nn.Module) -> list[str]:
+    return [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """The models are too small to share: a second thread only waits, long if the other core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class PatchBackbone(nn.Module):
+    """Every cell sees nothing but its own pixels, so that only neck and decoder can leak."""
+
+    channels = [3, 3, 3, 3]
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        height, width = pixel_values.shape[-2:]
+        whole = pad(pixel_values, (0, -width % 32, 0, -height % 32))
+        maps = [
+            avg_pool2d(whole, stride)[..., : -(-height // stride), : -(-width // stride)] for stride in (4, 8, 16, 32)
+        ]
+        return SimpleNamespace(feature_maps=maps)
+
+
+def patch_model(config) -> FashionDetrForInstanceSegmentation:
+    with mock.patch("fashion_detr.modeling_fashion_detr.load_backbone", lambda config: PatchBackbone()):
+        return build(config)
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "swin", "test_resnet"])
+@pytest.mark.parametrize("size", [(64, 64), (100, 70), (33, 17), (1, 1)])
+def test_shapes_on_any_canvas(tiny_config, backbone, size):
+    model = build(tiny_config(backbone))
+    outputs = model(photos(2, *size))
+    height, width = (-(-side // 4) for side in size)
+    assert outputs.class_queries_logits.shape == (2, 10, 46)
+    assert outputs.masks_queries_logits.shape == (2, 10, height, width)
+    assert outputs.attribute_queries_logits.shape == (2, 10, 294)
+    assert outputs.query_hidden_states.shape == (2, 10, 32)
+    assert outputs.valid_sizes.tolist() == [list(size)] * 2
+    assert all(outputs[name].isfinite().all() for name in LOGITS)
+    assert outputs.loss is None and outputs.auxiliary_logits is None and outputs.hidden_states is None
+
+
+def test_backbone_that_drops_the_border_says_so(tiny_config):
+    """ConvNeXt's strided convolutions ignore the pixels that do not fill a stride."""
+    model = build(tiny_config("test_convnext"))
+    assert model(photos(1, 64, 96)).masks_queries_logits.shape == (1, 10, 16, 24)
+    with pytest.raises(ValueError, match="strides"):
+        model(photos(1, 100, 70))
+
+
+def test_optional_outputs(tiny_model):
+    pixel_values = photos()
+    plain = tiny_model(pixel_values)
+    outputs = tiny_model(pixel_values, output_hidden_states=True, output_auxiliary_logits=True)
+    assert largest_difference(plain, outputs) == 0
+    assert len(outputs.hidden_states) == 3
+    assert torch.equal(outputs.hidden_states[-1], outputs.query_hidden_states)
+    initial, first = outputs.auxiliary_logits
+    assert set(initial) == {"class_queries_logits", "masks_queries_logits"}
+    assert set(first) == set(LOGITS)
+    assert {name: logits.shape for name, logits in first.items()} == {name: outputs[name].shape for name in LOGITS}
+
+    as_tuple = tiny_model(pixel_values, return_dict=False)
+    assert isinstance(as_tuple, tuple)
+    assert all(torch.equal(value, other) for value, other in zip(as_tuple, plain.to_tuple(), strict=True))
+    tiny_model.config.output_hidden_states = True
+    assert len(tiny_model(pixel_values).hidden_states) == 3
+
+
+def test_labels_give_named_terms(tiny_model, random_labels):
+    labels = random_labels(tiny_model.config, [2, 1], (64, 96))
+    outputs = tiny_model(photos(), **labels)
+    predictions = ("initial", "internal1", "stage1", "internal2", "stage2")
+    masks = {f"{term}_{prediction}" for term in ("mask", "dice") for prediction in predictions}
+    heads = {f"{term}_{prediction}" for term in ("class", "attribute") for prediction in ("stage1", "stage2")}
+    assert set(outputs.loss_dict) == masks | heads
+    # All weights are 1 by default.
+    assert torch.allclose(outputs.loss, sum(outputs.loss_dict.values()))
+    assert len(outputs.auxiliary_logits) == 2
+    with pytest.raises(ValueError, match="attribute_labels"):
+        tiny_model(photos(), mask_labels=labels["mask_labels"], class_labels=labels["class_labels"])
+
+
+def test_wrong_inputs_are_named(tiny_model):
+    with pytest.raises(ValueError, match="pixel_values"):
+        tiny_model(torch.zeros(1, 1, 64, 64))
+    with pytest.raises(ValueError, match="pixel_mask"):
+        tiny_model(torch.zeros(1, 3, 64, 64), torch.ones(1, 16, 16))
+
+
+def test_backbone_without_the_four_levels_is_named(tiny_config):
+    config = tiny_config()
+    config.backbone_config.out_features = ["stage3", "stage4"]
+    with pytest.raises(ValueError, match="4 feature maps"):
+        FashionDetrForInstanceSegmentation(config)
+    config.backbone_config.out_features = ["stem", "stage1", "stage2", "stage3"]
+    with pytest.raises(ValueError, match="strides"):
+        build(config)(photos())
+
+
+def test_fused_feature_is_the_convolution_of_the_concatenated_levels(tiny_config):
+    """The design's claim: one 1x1 convolution a level before the upsampling equals one of their concatenation after."""
+    torch.manual_seed(0)
+    fusion = FashionDetrFusion(tiny_config())
+    nn.init.normal_(fusion.projections[0].bias)
+    nn.init.normal_(fusion.norm.weight)
+    nn.init.normal_(fusion.norm.bias)
+    levels = [torch.randn(2, 32, 64 // stride, 96 // stride) for stride in (4, 8, 16, 32)]
+
+    def raised(maps: torch.Tensor, doublings: int) -> torch.Tensor:
+        for _ in range(doublings):
+            maps = interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
+        return maps
+
+    blocks = torch.cat([projection.weight for projection in fusion.projections], dim=1)
+    concatenated = torch.cat([raised(maps, level) for level, maps in enumerate(levels)], dim=1)
+    expected = conv2d(concatenated, blocks, fusion.projections[0].bias)
+    expected = nn.functional.layer_norm(
+        expected.permute(0, 2, 3, 1), (32,), fusion.norm.weight, fusion.norm.bias
+    ).permute(0, 3, 1, 2)
+    # The border pixels depend on how the upsampling treats what lies beyond the canvas, the others do not.
+    inner = (..., slice(8, -8), slice(8, -8))
+    assert torch.allclose(fusion(levels)[inner], expected.relu()[inner], atol=1e-5)
+
+
+def test_first_masks_are_the_kernels_over_the_fused_feature(tiny_model):
+    """P^0 = Q^0 . F_f: the same weights are queries and kernels."""
+    seen = {}
+    tiny_model.model.fusion.register_forward_hook(lambda module, inputs, output: seen.update(fused=output))
+    outputs = tiny_model(photos(), output_auxiliary_logits=True)
+    expected = torch.einsum("nd,bdhw->bnhw", tiny_model.model.kernels, seen["fused"])
+    assert torch.allclose(outputs.auxiliary_logits[0]["masks_queries_logits"], expected, atol=1e-5)
+
+
+# --- what must not matter ---------------------------------------------------------------------------------------------
+
+
+def mask_of(sizes: list[tuple[int, int]], height: int, width: int) -> torch.Tensor:
+    """`pixel_mask` of images of these sizes at the top left."""
+    pixel_mask = torch.zeros(len(sizes), height, width, dtype=torch.long)
+    for mask, (rows, columns) in zip(pixel_mask, sizes):
+        mask[:rows, :columns] = 1
+    return pixel_mask
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "swin"])
+def test_single_equals_batch(tiny_config, backbone):
+    model, pixel_values = build(tiny_config(backbone)), photos(3)
+    pixel_mask = mask_of([(64, 96), (41, 96), (64, 50)], 64, 96)
+    together = model(pixel_values, pixel_mask)
+    assert together.valid_sizes.tolist() == [[64, 96], [41, 96], [64, 50]]
+    for row in range(3):
+        alone = model(pixel_values[row : row + 1], pixel_mask[row : row + 1])
+        assert largest_difference(together, alone, slice(row, row + 1)) < 1e-4
+    again = model(pixel_values, pixel_mask)
+    assert largest_difference(together, again) == 0
+
+
+@pytest.mark.parametrize("filling", [1e4, float("inf"), float("nan")])
+def test_padded_pixels_change_nothing(tiny_model, filling):
+    pixel_values, pixel_mask = photos(), mask_of([(41, 96), (64, 50)], 64, 96)
+    other = pixel_values.masked_fill(pixel_mask[:, None] == 0, filling)
+    assert largest_difference(tiny_model(pixel_values, pixel_mask), tiny_model(other, pixel_mask)) == 0
+
+
+def test_mask_of_ones_is_no_mask(tiny_model):
+    whole = torch.ones(2, 64, 96)
+    for dtype in (torch.bool, torch.long, torch.float32):
+        assert largest_difference(tiny_model(photos()), tiny_model(photos(), whole.to(dtype))) == 0
+
+
+@pytest.mark.parametrize("size", [(64, 96), (100, 70)])
+def test_neck_and_decoder_do_not_see_the_canvas(tiny_config, size):
+    model = patch_model(tiny_config())
+    height, width = size
+    pixel_values, canvas = photos(1, *size), torch.zeros(1, 3, 160, 192)
+    canvas[..., :height, :width] = pixel_values
+    small, large = model(pixel_values), model(canvas, mask_of([size], 160, 192))
+    rows, columns = small.masks_queries_logits.shape[-2:]
+    large.masks_queries_logits = large.masks_queries_logits[..., :rows, :columns]
+    assert large.valid_sizes.tolist() == [list(size)]
+    assert largest_difference(small, large) < 1e-4
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "swin"])
+def test_larger_canvas_is_close(tiny_config, backbone):
+    """The backbone itself sees where its canvas ends; with the image inside it, most of the mask stays."""
+    model = build(tiny_config(backbone))
+    pixel_values, canvas = photos(1, 256, 192), torch.zeros(1, 3, 288, 320)
+    canvas[..., :256, :192] = pixel_values
+    small = model(pixel_values).masks_queries_logits > 0
+    large = model(canvas, mask_of([(256, 192)], 288, 320)).masks_queries_logits[..., :64, :48] > 0
+    assert (small == large).float().mean() > 0.95
+
+
+def test_valid_sizes_are_exact_in_half_precision(tiny_model):
+    """bfloat16 cannot count to 1,021."""
+    outputs = tiny_model.to(torch.bfloat16)(photos(1, 32, 1024).bfloat16(), mask_of([(31, 1021)], 32, 1024))
+    assert outputs.valid_sizes.tolist() == [[31, 1021]]
+
+
+# --- attention back ends, precisions, compilers -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "swin", "test_convnext"])
+def test_attention_back_ends_agree(tiny_config, backbone):
+    outputs = {}
+    for implementation in ("sdpa", "eager"):
+        torch.manual_seed(0)
+        model = FashionDetrForInstanceSegmentation._from_config(
+            tiny_config(backbone), attn_implementation=implementation
+        ).eval()
+        assert model.config._attn_implementation == implementation
+        outputs[implementation] = model(photos(), mask_of([(41, 96), (64, 50)], 64, 96))
+    assert largest_difference(outputs["sdpa"], outputs["eager"]) < 1e-4
+
+
+def test_attention_back_end_can_be_changed(tiny_model):
+    for implementation, backbone in (("eager", "eager"), ("sdpa", "eager"), ({"": "eager"}, "eager")):
+        tiny_model.set_attn_implementation(implementation)
+        used = implementation if isinstance(implementation, str) else implementation[""]
+        assert tiny_model.config._attn_implementation == used
+        assert tiny_model.model.stages[0].internal_attention.config._attn_implementation == used
+        assert tiny_model.config.backbone_config._attn_implementation == backbone
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "swin"])
+def test_bfloat16_autocast_trains(tiny_config, random_labels, backbone):
+    model = build(tiny_config(backbone)).train()
+    labels = random_labels(model.config, [2, 1], (64, 96))
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(photos(), mask_of([(41, 96), (64, 50)], 64, 96), **labels)
+    outputs.loss.backward()
+    assert outputs.loss.dtype == torch.float32 and outputs.loss.isfinite()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+    assert without_gradient(model) == []
+
+
+def test_model_in_bfloat16(tiny_config, random_labels):
+    model = build(tiny_config())
+    expected = model(photos())
+    outputs = copy.deepcopy(model).to(torch.bfloat16)(
+        photos().bfloat16(), **random_labels(model.config, [2, 1], (64, 96))
+    )
+    assert outputs.masks_queries_logits.dtype == torch.bfloat16
+    assert outputs.loss.dtype == torch.float32 and outputs.loss.isfinite()
+    error = (outputs.masks_queries_logits.float() - expected.masks_queries_logits).abs().mean()
+    assert error < 0.3 * expected.masks_queries_logits.std()
+
+
+def test_inference_compiles_as_one_graph(tiny_model):
+    inputs = (photos(), mask_of([(41, 96), (64, 50)], 64, 96))
+    compiled = torch.compile(tiny_model, backend="eager", fullgraph=True)
+    assert largest_difference(tiny_model(*inputs), compiled(*inputs)) < 1e-5
+
+
+def test_inference_exports(tiny_model):
+    inputs = (photos(), mask_of([(41, 96), (64, 50)], 64, 96))
+    exported = torch.export.export(tiny_model, inputs).module()
+    assert largest_difference(tiny_model(*inputs), exported(*inputs)) < 1e-5
+
+
+# --- what is learnt ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("off", [None, *ABLATIONS])
+@pytest.mark.parametrize("counts", [(2, 1), (0, 2), (0, 0), (13, 1)], ids=str)
+def test_every_parameter_has_a_gradient(tiny_config, random_labels, off, counts):
+    """Also with images without an instance, and with more instances (13) than queries (10): DDP waits for each one."""
+    model = build(tiny_config(**({off: False} if off else {}))).train()
+    loss = model(photos(), **random_labels(model.config, counts, (64, 96))).loss
+    loss.backward()
+    assert loss.isfinite() and loss > 0
+    assert without_gradient(model) == []
+    assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+
+
+@pytest.mark.parametrize("off", ABLATIONS)
+def test_ablations_change_the_result(tiny_config, off):
+    whole, without = build(tiny_config()), build(tiny_config(**{off: False}))
+    shared = {
+        name: weight
+        for name, weight in whole.state_dict().items()
+        if name in without.state_dict() and weight.shape == without.state_dict()[name].shape
+    }
+    without.load_state_dict(shared, strict=False)
+    assert sum(p.numel() for p in without.parameters()) < sum(p.numel() for p in whole.parameters())
+    assert largest_difference(whole(photos()), without(photos())) > 1e-3
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(tiny_config, random_labels):
+    model = build(tiny_config()).train()
+    labels = random_labels(model.config, [2, 1], (64, 96))
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        model(photos(), **labels).loss.backward()
+        return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+    expected = gradients()
+    model.activation_checkpointing_enable()
+    recomputed = gradients()
+    assert expected.keys() == recomputed.keys()
+    assert all(torch.allclose(expected[name], recomputed[name], atol=1e-6) for name in expected)
+
+
+def test_frozen_batch_norms_stay_as_they_are(tiny_config, random_labels, tmp_path):
+    fresh = FashionDetrForInstanceSegmentation(tiny_config())
+    fresh.save_pretrained(tmp_path)
+    loaded = FashionDetrForInstanceSegmentation.from_pretrained(tmp_path)
+    labels = random_labels(fresh.config, [2, 1], (64, 96))
+    for model in (fresh, loaded, copy.deepcopy(fresh).train(), copy.deepcopy(loaded).train()):
+        norms = batch_norms(model)
+        before = copy.deepcopy([norm.state_dict() for norm in norms])
+        optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+        model(photos(), **labels).loss.backward()
+        optimizer.step()
+        assert norms and not any(norm.training for norm in norms)
+        assert not any(weight.requires_grad for norm in norms for weight in norm.parameters())
+        for norm, state in zip(norms, before):
+            assert all(torch.equal(norm.state_dict()[name], value) for name, value in state.items())
+
+
+def test_batch_norms_can_be_trained(tiny_config, random_labels):
+    model = build(tiny_config(freeze_backbone_batch_norm=False)).train()
+    model(photos(), **random_labels(model.config, [2, 1], (64, 96))).loss.backward()
+    assert without_gradient(model) == []
+    assert all(norm.training and norm.num_batches_tracked == 1 for norm in batch_norms(model))
+
+
+# --- what survives saving ---------------------------------------------------------------------------------------------
+
+
+def reseeded():
+    """Every module is initialised from the same seed, whatever was initialised before it."""
+    initialize = PreTrainedModel._initialize_weights
+
+    def seeded(self, module, *args, **kwargs):
+        set_seed(0)
+        return initialize(self, module, *args, **kwargs)
+
+    return mock.patch.object(PreTrainedModel, "_initialize_weights", seeded)
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "swin"])
+def test_all_missing_weights_are_initialised(tiny_config, backbone):
+    """`from_pretrained` builds on the meta device: what no branch of `_init_weights` fills stays garbage."""
+    with reseeded():
+        built = FashionDetrForInstanceSegmentation(tiny_config(backbone))
+        loaded = FashionDetrForInstanceSegmentation.from_pretrained(None, config=tiny_config(backbone), state_dict={})
+        with torch.device("meta"):
+            emptied = FashionDetrForInstanceSegmentation(tiny_config(backbone))
+        emptied.to_empty(device="cpu")
+        for tensor in emptied.state_dict().values():
+            tensor.fill_(77)
+        emptied.init_weights()
+    expected = built.state_dict()
+    for model in (loaded, emptied):
+        found = model.state_dict()
+        assert found.keys() == expected.keys()
+        assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+def test_heads_start_at_the_prior(tiny_config):
+    built = FashionDetrForInstanceSegmentation(tiny_config())
+    loaded = FashionDetrForInstanceSegmentation.from_pretrained(None, config=tiny_config(), state_dict={})
+    for model in (built, loaded):
+        for head in (model.class_head, model.attribute_head):
+            assert torch.allclose(head.bias.sigmoid(), torch.tensor(0.01), atol=1e-6)
+            assert head.weight.std() > 0
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "swin", "test_convnext"])
+def test_saved_twice_it_is_the_same(tiny_config, tmp_path, backbone):
+    model = build(tiny_config(backbone))
+    expected = model(photos())
+    for generation in ("first", "second"):
+        model.save_pretrained(tmp_path / generation)
+        model, report = FashionDetrForInstanceSegmentation.from_pretrained(
+            tmp_path / generation, output_loading_info=True
+        )
+        assert not model.training
+        assert not report["missing_keys"] and not report["unexpected_keys"]
+        assert largest_difference(expected, model(photos())) == 0
+
+
+def test_bare_model_loads_into_the_whole_one(tiny_model, tmp_path):
+    tiny_model.model.save_pretrained(tmp_path)
+    bare = FashionDetrModel.from_pretrained(tmp_path)
+    whole, report = FashionDetrForInstanceSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    assert {name.split(".")[0] for name in report["missing_keys"]} == {"class_head", "attribute_head"}
+    expected = tiny_model(photos()).masks_queries_logits
+    assert torch.equal(bare(photos()).masks_queries_logits, expected)
+    assert torch.equal(whole(photos()).masks_queries_logits, expected)
+
+
+def test_saved_in_bfloat16_it_loads_in_bfloat16(tiny_model, tmp_path):
+    tiny_model.to(torch.bfloat16).save_pretrained(tmp_path)
+    loaded = FashionDetrForInstanceSegmentation.from_pretrained(tmp_path)
+    assert loaded.dtype == torch.bfloat16
+    assert largest_difference(tiny_model(photos().bfloat16()), loaded(photos().bfloat16())) == 0
+
+
+def test_new_classes_replace_the_class_head_alone(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    model = FashionDetrForInstanceSegmentation.from_pretrained(
+        tmp_path,
+        id2label={0: "a", 1: "b"},
+        category_ids=[0, 1],
+        category_supercategories=None,
+        ignore_mismatched_sizes=True,
+    )
+    outputs = model(photos())
+    assert outputs.class_queries_logits.shape == (2, 10, 2)
+    assert torch.allclose(model.class_head.bias.sigmoid(), torch.tensor(0.01), atol=1e-6)
+    assert torch.equal(outputs.masks_queries_logits, tiny_model(photos()).masks_queries_logits)
