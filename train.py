@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> None:
     set_seed(args.seed)
 
     model, processor = build_model(model_args, data_args)
+    if model_args.attn_implementation is not None:
+        model.set_attn_implementation(model_args.attn_implementation)
     if args.channels_last:
         model = model.to(memory_format=torch.channels_last)
     train, selection, final = build_datasets(data_args, args, model.config, processor)

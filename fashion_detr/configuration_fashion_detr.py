@@ -121,11 +121,11 @@ class FashionDetrConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if self.id2label is None and "num_labels" not in kwargs:
             self.id2label = {index: name for index, (name, _) in enumerate(CATEGORIES)}
-            self.category_supercategories = [supercategory for _, supercategory in CATEGORIES]
+            self.category_supercategories = self.category_supercategories or [group for _, group in CATEGORIES]
         if self.id2attribute is None:
             self.id2attribute = {index: name for index, (_, name, _) in enumerate(ATTRIBUTES)}
-            self.attribute_ids = [attribute_id for attribute_id, _, _ in ATTRIBUTES]
-            self.attribute_supercategories = [supercategory for _, _, supercategory in ATTRIBUTES]
+            self.attribute_ids = self.attribute_ids or [attribute_id for attribute_id, _, _ in ATTRIBUTES]
+            self.attribute_supercategories = self.attribute_supercategories or [group for _, _, group in ATTRIBUTES]
         super().__post_init__(**kwargs)
 
         # JSON turns integer keys into strings; the base class repairs id2label alone.
@@ -143,6 +143,21 @@ class FashionDetrConfig(PreTrainedConfig):
     def num_attributes(self) -> int:
         """Number of attributes (the paper's A)."""
         return len(self.id2attribute)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """
+        A new vocabulary takes the place of all that belongs to the saved one: fine-tuning on other labels needs
+        their names alone, `from_pretrained(..., id2label={0: "shirt", 1: "shoe"})`.
+        """
+        belongings = []
+        if kwargs.keys() & {"id2label", "num_labels"}:
+            belongings += ["id2label", "label2id", "category_ids", "category_supercategories", "category_attributes"]
+        if "id2attribute" in kwargs:
+            belongings += ["id2attribute", "attribute_ids", "attribute_supercategories", "category_attributes"]
+        saved = {name: value for name, value in config_dict.items() if name not in belongings}
+        given = {name: kwargs.pop(name) for name in (*belongings, "num_labels") if name in kwargs}
+        return super().from_dict(saved | given, **kwargs)
 
     @classmethod
     def from_backbone(cls, name: str, **kwargs) -> "FashionDetrConfig":
@@ -177,14 +192,18 @@ class FashionDetrConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         """Checks what no single field can tell; runs at construction and before saving."""
+        for field in ("num_queries", "decoder_layers", "decoder_ffn_dim", "decoder_attention_heads"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"`{field}` has to be at least 1, found {getattr(self, field)}.")
         if self.d_model % self.decoder_attention_heads or self.d_model % 4:
             raise ValueError(
                 f"`d_model` has to be a multiple of 4 and of `decoder_attention_heads`; "
                 f"found d_model={self.d_model}, decoder_attention_heads={self.decoder_attention_heads}."
             )
-        for field in ("num_queries", "decoder_layers", "decoder_ffn_dim"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"`{field}` has to be at least 1, found {getattr(self, field)}.")
+        for term in ("class", "mask", "dice", "attribute"):
+            for field in (f"{term}_loss_weight", f"{term}_cost"):
+                if getattr(self, field) < 0:
+                    raise ValueError(f"`{field}` must not be negative, found {getattr(self, field)}.")
         _check_labels("id2label", self.id2label, self.category_ids, self.category_supercategories)
         _check_labels("id2attribute", self.id2attribute, self.attribute_ids, self.attribute_supercategories)
         for category, attributes in (self.category_attributes or {}).items():
@@ -204,6 +223,9 @@ def _check_labels(field: str, names: dict, ids: list, supercategories: list | No
     """Names count from 0; the parallel lists are as long; the data set's ids are unique."""
     if sorted(names) != list(range(len(names))):
         raise ValueError(f"The keys of `{field}` have to be 0 to {len(names) - 1}, found {sorted(names)}.")
+    if len(set(names.values())) != len(names):
+        twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+        raise ValueError(f"Every name in `{field}` has to occur once, found several times: {', '.join(twice)}.")
     if len(ids) != len(names) or len(set(ids)) != len(ids):
         raise ValueError(
             f"`{field}` has {len(names)} names, so it needs {len(names)} different ids; "

@@ -1,7 +1,7 @@
 """Image processor of Fashion DETR: photos and annotations in, garments with masks and attributes out."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,20 +111,25 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return batch
 
     def fetch_images(self, images):
-        """Opens paths and URLs with Pillow; everything else passes."""
+        """Opens paths and URLs with Pillow; greyscale arrays get a channel; everything else passes."""
         if isinstance(images, (list, tuple)):
             return [self.fetch_images(image) for image in images]
         if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
             return open_image(images)
-        return images
+        is_array = isinstance(images, (np.ndarray, torch.Tensor))
+        return images[None] if is_array and images.ndim == 2 else images
 
     def process_image(self, image, do_convert_rgb: bool | None = None, **kwargs) -> torch.Tensor:
         """One image of any kind as a `(3, H, W)` tensor, uint8 unless it came as floats."""
         if isinstance(image, Image.Image):
             image = np.array(to_rgb(image))
             kwargs["input_data_format"] = "channels_last"
-        elif getattr(image, "dtype", None) in (np.uint16, torch.uint16):
-            image = (np.asarray(image) // 257).astype(np.uint8)
+        else:
+            if image.dtype in (np.uint16, torch.uint16):
+                image = (np.asarray(image) // 257).astype(np.uint8)
+            if image.shape[-1] == 3 and image.shape[0] != 3:
+                # The library would take a photo of one row, (1, W, 3), for a greyscale one, (1, H, W).
+                kwargs["input_data_format"] = kwargs.get("input_data_format") or "channels_last"
         return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
 
     def _preprocess(
@@ -141,6 +146,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return_tensors=None,
         **kwargs,
     ) -> BatchFeature:
+        if not images:
+            raise ValueError("There is no image: `images` is empty.")
         canvases, masks = [], []
         for image in images:
             height, width = self._placed_size(image.shape[-2:], size, do_resize)
@@ -185,6 +192,11 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         """The labels of one image on its canvas."""
         class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
         attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
+        if not isinstance(annotation, dict) or "annotations" not in annotation:
+            raise ValueError(
+                'Every image needs {"image_id": ..., "annotations": [...]}, found '
+                f"{sorted(annotation) if isinstance(annotation, dict) else type(annotation).__name__}."
+            )
         instances = [instance for instance in annotation["annotations"] if not instance.get("iscrowd", 0)]
         masks = torch.zeros(len(instances), *image_size)
         classes = torch.zeros(len(instances), dtype=torch.int64)
@@ -193,7 +205,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             where = f"annotation {instance.get('id', row)} of image {annotation.get('image_id', '(without id)')}"
             masks[row] = torch.from_numpy(decode_segmentation(instance["segmentation"], image_size, where))
             classes[row] = _known(class_index, instance["category_id"], "category", where)
-            for attribute_id in instance.get("attribute_ids", ()):
+            for attribute_id in instance.get("attribute_ids") or ():
                 attributes[row, _known(attribute_index, attribute_id, "attribute", where)] = 1
 
         height, width = self._placed_size(image_size, size, do_resize)
@@ -242,7 +254,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         config = config or FashionDetrConfig()
         attribute_threshold = 0.5 if attribute_threshold is None else attribute_threshold
         results = []
-        for image, target in zip(self._images(outputs, config), self._targets(outputs, target_sizes)):
+        images = self._images(outputs, config, mask_threshold)
+        for image, target in zip(images, self._targets(outputs, target_sizes)):
             class_scores, classes = image["scores"].max(dim=1)
             order = class_scores.argsort(descending=True, stable=True)[:top_k]
             order = order[class_scores[order] >= threshold]
@@ -297,7 +310,12 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         """
         results = []
         objects_of_images = self.post_process_fashion(
-            outputs, target_sizes, threshold=threshold, mask_threshold=mask_threshold, config=_nameless(outputs)
+            outputs,
+            target_sizes,
+            config=_nameless(outputs),
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            top_k=outputs.class_queries_logits.shape[1],
         )
         for objects, target in zip(objects_of_images, self._targets(outputs, target_sizes)):
             segments = [
@@ -307,15 +325,12 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             masks = torch.stack([entry["mask"] for entry in objects]) if objects else torch.zeros(0, *target).bool()
             if not return_binary_maps:
                 areas = masks.flatten(1).sum(dim=1)
-                masks = _flatten(masks, areas)
-                visible = torch.tensor([int((masks == segment["id"]).sum()) for segment in segments])
-                segments = [
-                    segment
-                    for segment in segments
-                    if visible[segment["id"]] > overlap_mask_area_threshold * areas[segment["id"]]
-                ]
-                kept = torch.tensor([segment["id"] for segment in segments], dtype=masks.dtype)
-                masks = torch.where(torch.isin(masks, kept), masks, -1)
+                numbers = range(len(masks))
+                label_map = _flatten(masks, areas, numbers)
+                visible = {number: int((label_map == number).sum()) for number in numbers}
+                numbers = [n for n in numbers if visible[n] > overlap_mask_area_threshold * areas[n]]
+                # What was below an instance that is left out shows again.
+                masks, segments = _flatten(masks, areas, numbers), [segments[number] for number in numbers]
             results.append({"segmentation": masks, "segments_info": segments})
         return results
 
@@ -366,7 +381,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return results
 
     @staticmethod
-    def _images(outputs, config: FashionDetrConfig) -> Iterator[dict[str, Any]]:
+    def _images(outputs, config: FashionDetrConfig, mask_threshold: float = 0.5) -> Iterator[dict[str, Any]]:
         """
         Image by image, on the CPU: `mask_logits` `(N, h, w)` cropped to the image's part of the canvas, `valid_size`,
         `attributes` `(N, A)` in 0..1, and `scores` `(N, K)`: class probability times mask quality, the mean
@@ -387,7 +402,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             rows, columns = (math.ceil(side / MASK_STRIDE) for side in valid_size)
             masks = masks[:, :rows, :columns].float().cpu()
             probability = masks.sigmoid().flatten(1)
-            inside = probability > 0.5
+            inside = probability > mask_threshold
             quality = (probability * inside).sum(1) / inside.sum(1).clamp(min=1)
             yield {
                 "mask_logits": masks,
@@ -478,6 +493,10 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
                 )
             rle = coco_mask.frPyObjects(rle, height, width)
         return coco_mask.decode(rle).astype(np.float32)
+    if not isinstance(segmentation, list):
+        raise ValueError(
+            f"The mask of {where} has to be polygons, run lengths or an array, found {type(segmentation).__name__}."
+        )
     polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
     if not polygons:
         raise ValueError(
@@ -617,10 +636,10 @@ def _parents(labels: list[str], masks: torch.Tensor) -> list[int | None]:
     return parents
 
 
-def _flatten(masks: torch.Tensor, areas: torch.Tensor) -> torch.Tensor:
-    """`(n, H, W)` masks painted into one int32 map, large ones first, so that parts stay visible on their garments."""
+def _flatten(masks: torch.Tensor, areas: torch.Tensor, numbers: Iterable[int]) -> torch.Tensor:
+    """Some of `(n, H, W)` masks in one int32 map, large ones first, so that parts stay visible on their garments."""
     segmentation = torch.full(masks.shape[1:], -1, dtype=torch.int32)
-    for number in areas.argsort(descending=True).tolist():
+    for number in sorted(numbers, key=lambda number: -int(areas[number])):
         segmentation[masks[number]] = number
     return segmentation
 

@@ -68,8 +68,9 @@ def focal_halves(logits: torch.Tensor, alpha: float, gamma: float) -> tuple[torc
     For a soft target t the loss is `t * positive + (1 - t) * negative`.
     """
     probability = logits.sigmoid()
-    positive = alpha * (1 - probability) ** gamma * softplus(-logits)
-    negative = (1 - alpha) * probability**gamma * softplus(logits)
+    absent = softplus(logits)  # the cross-entropy against 0; against 1 it is less by the logit
+    positive = alpha * (1 - probability) ** gamma * (absent - logits)
+    negative = (1 - alpha) * probability**gamma * absent
     return positive, negative
 
 
@@ -82,11 +83,12 @@ class FashionDetrLoss(nn.Module):
     | `class` | focal, summed over queries and classes, divided by the number of instances |
     | `mask` | focal, mean over the image's pixels, summed over matched instances, divided by their number |
     | `dice` | 1 - dice with squared areas (V-Net), summed over matched instances, divided by their number |
-    | `attribute` | binary cross-entropy of matched instances, summed, divided by the number of positive labels |
+    | `attribute` | binary cross-entropy of matched instances, summed, divided by their number and by the root of A |
 
-    The attribute term follows the class term, which is divided by the number of its positive labels, too: a mean over
-    all 294 attributes would dilute the two or three that an instance carries, and a sum per instance would drown the
-    other terms. Numbers of instances and labels are means over all processes, at least 1.
+    The paper does not say how the A attributes of an instance are reduced. Their sum was measured to drown the other
+    terms (most of the gradient, and worse masks for the same attribute loss), their mean would dilute the two or three
+    that an instance carries; the root of A lies between. The number of instances is the mean over all processes, at
+    least 1.
     """
 
     def __init__(self, config: FashionDetrConfig):
@@ -124,9 +126,7 @@ class FashionDetrLoss(nn.Module):
         _check_labels(mask_labels, class_labels, attribute_labels, masks.shape, self.config)
         with maybe_autocast(device_type=masks.device.type, enabled=False):
             targets = Targets(mask_labels, class_labels, attribute_labels, pixel_mask, masks)
-            num_instances, num_attributes = _mean_over_processes(
-                torch.stack([self._count(len(targets.classes), masks), targets.attributes.sum()])
-            )
+            num_instances = _mean_over_processes(torch.tensor(float(len(targets.classes)), device=masks.device))
             terms = {}
             for index, prediction in enumerate(predictions):
                 prediction = {name: logits.float() for name, logits in prediction.items()}
@@ -140,16 +140,9 @@ class FashionDetrLoss(nn.Module):
                 terms[f"attribute_stage{index}"] = self._attribute_term(
                     prediction["attribute_queries_logits"], targets, matches
                 )
-        terms = {
-            name: term / (num_attributes if name.startswith("attribute") else num_instances)
-            for name, term in terms.items()
-        }
+        terms = {name: term / num_instances for name, term in terms.items()}
         loss = sum(getattr(self.config, f"{name.split('_')[0]}_loss_weight") * term for name, term in terms.items())
         return loss, {name: term.detach() for name, term in terms.items()}
-
-    @staticmethod
-    def _count(number: int, like: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(float(number), device=like.device)
 
     @torch.no_grad()
     def match(self, prediction: dict[str, torch.Tensor], targets: Targets, by_class: bool = True) -> Matches:
@@ -223,17 +216,18 @@ class FashionDetrLoss(nn.Module):
 
     def _attribute_term(self, logits: torch.Tensor, targets: Targets, matches: Matches) -> torch.Tensor:
         images, queries, instances = matches
-        return binary_cross_entropy_with_logits(
+        total = binary_cross_entropy_with_logits(
             logits[images, queries], targets.attributes[instances], reduction="sum"
         )
+        return total / logits.shape[-1] ** 0.5
 
 
-def _mean_over_processes(counts: torch.Tensor) -> torch.Tensor:
+def _mean_over_processes(count: torch.Tensor) -> torch.Tensor:
     """Gradients are averaged over the processes, so what divides the loss has to be as well."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(counts)
-        counts = counts / torch.distributed.get_world_size()
-    return counts.clamp(min=1)
+        torch.distributed.all_reduce(count)
+        count = count / torch.distributed.get_world_size()
+    return count.clamp(min=1)
 
 
 def _check_labels(

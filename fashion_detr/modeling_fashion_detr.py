@@ -126,7 +126,12 @@ class PriorLinear(nn.Linear):
 
 
 def upsample_to(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Doubles `maps` and crops what an odd canvas has too much, so that pixels of both maps stay aligned."""
+    """
+    Doubles `maps` and crops what an odd canvas has too much, so that pixels of both maps stay aligned.
+
+    Beyond the border lie zeros, as on the padding of a larger canvas: the border looks the same on both.
+    """
+    maps = nn.functional.pad(maps, (0, 1, 0, 1))
     doubled = nn.functional.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
     return doubled[..., : like.shape[-2], : like.shape[-1]]
 
@@ -173,11 +178,11 @@ class FashionDetrFusion(nn.Module):
         self.projections = nn.ModuleList(nn.Conv2d(d, d, 1, bias=level == 0) for level in range(len(REDUCTIONS)))
         self.norm = PixelNorm(d)
 
-    def forward(self, levels: list[torch.Tensor]) -> torch.Tensor:
+    def forward(self, levels: list[torch.Tensor], level_masks: list[torch.Tensor]) -> torch.Tensor:
         projected = [projection(maps) for projection, maps in zip(self.projections, levels)]
         fused = projected[-1]
-        for finer in reversed(projected[:-1]):
-            fused = finer + upsample_to(fused, finer)
+        for finer, mask in zip(projected[-2::-1], level_masks[-2::-1]):
+            fused = (finer + upsample_to(fused, finer)) * mask
         return nn.functional.relu(self.norm(fused))
 
 
@@ -214,10 +219,10 @@ def eager_attention_forward(
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(Q K^T / sqrt(C)) V of eq. 1; `attention_mask` is boolean, true where attention is allowed."""
-    scores = torch.matmul(query, key.transpose(-1, -2)) * scaling
+    scores = torch.matmul(query * scaling, key.transpose(-1, -2))
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.softmax(scores, dim=-1)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
@@ -478,6 +483,9 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
+        if isinstance(module, PixelNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
         if isinstance(module, PriorLinear):
             init.constant_(module.bias, -torch.log(torch.tensor(1 / PRIOR_PROBABILITY - 1)).item())
         if isinstance(module, FashionDetrModel):
@@ -509,6 +517,8 @@ def _attention_by_part(config: FashionDetrConfig, implementation: str | dict | N
 class FashionDetrModel(FashionDetrPreTrainedModel):
     """Backbone, feature pyramid and decoder: from a photo to one embedding, attribute embedding and mask a query."""
 
+    _auto_class = "AutoModel"
+
     def __init__(self, config: FashionDetrConfig):
         super().__init__(config)
         d = config.d_model
@@ -518,9 +528,6 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
                 f"The backbone has to offer {len(REDUCTIONS)} feature maps (reductions {list(REDUCTIONS)}), "
                 f"but its configuration selects {len(self.backbone.channels)}: set `out_features` or `out_indices`."
             )
-        if config.freeze_backbone_batch_norm:
-            for norm in self._backbone_batch_norms():
-                norm.requires_grad_(False)
         self.pyramid = FashionDetrFeaturePyramid(config, self.backbone.channels)
         self.fusion = FashionDetrFusion(config)
 
@@ -528,21 +535,25 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         self.kernels = nn.Parameter(torch.empty(config.num_queries, d))
         self.attribute_queries = nn.Parameter(torch.empty(config.num_queries, d))
         self.query_norm = nn.LayerNorm(d)
-        # One projection of the pixels to keys and values serves all levels and stages.
-        self.key_proj = nn.Linear(d, d)
-        self.value_proj = nn.Linear(d, d)
+        if config.internal_attention:
+            # One projection of the pixels to keys and values serves all levels and stages.
+            self.key_proj = nn.Linear(d, d)
+            self.value_proj = nn.Linear(d, d)
         self.mask_head = FashionDetrMaskHead(config)
         self.stages = nn.ModuleList(FashionDetrDecoderStage(config) for _ in range(config.decoder_layers))
         self.post_init()
-
-    def _backbone_batch_norms(self) -> list[nn.Module]:
-        return [module for module in self.backbone.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        self.train()
 
     def train(self, mode: bool = True):
+        """Also fixes what does not learn: loading a checkpoint makes every parameter trainable again."""
         super().train(mode)
         if self.config.freeze_backbone_batch_norm:
-            for norm in self._backbone_batch_norms():
-                norm.eval()
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval().requires_grad_(False)
+        if self.config.backbone_config.model_type == "swin":
+            # The norm behind the last stage makes the pooled output, which a backbone has no use for.
+            self.backbone.swin.layernorm.requires_grad_(False)
         return self
 
     @can_return_tuple
@@ -551,7 +562,6 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         pixel_values: torch.FloatTensor,
         pixel_mask: torch.LongTensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs,
     ) -> FashionDetrModelOutput:
         """
         Args:
@@ -567,11 +577,11 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         """
         _check_input(pixel_values, pixel_mask)
         if pixel_mask is None:
-            pixel_mask = pixel_values.new_ones(pixel_values.shape[0], *pixel_values.shape[-2:])
-        pixel_mask = pixel_mask.to(pixel_values.dtype)
-        valid_sizes = torch.stack([pixel_mask.amax(dim=2).sum(dim=1), pixel_mask.amax(dim=1).sum(dim=1)], dim=1).long()
+            pixel_mask = torch.ones_like(pixel_values[:, 0], dtype=torch.bool)
+        pixel_mask = pixel_mask.bool()
+        valid_sizes = torch.stack([pixel_mask.any(dim=2).sum(dim=1), pixel_mask.any(dim=1).sum(dim=1)], dim=1)
 
-        memory = self._encode(pixel_values * pixel_mask[:, None], pixel_mask[:, None], valid_sizes)
+        memory = self._encode(pixel_values.masked_fill(~pixel_mask[:, None], 0), pixel_mask[:, None], valid_sizes)
         kernels = self.kernels.repeat(pixel_values.shape[0], 1, 1)
         queries = self.query_norm(kernels)
         attribute_queries = self.attribute_queries.repeat(pixel_values.shape[0], 1, 1)
@@ -598,14 +608,21 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
             hidden_states=hidden_states,
         )
 
+    def _feature_maps(self, pixel_values: torch.Tensor, level_masks: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The backbone's maps of any canvas: some backbones round its sides down, so it is completed to full cells."""
+        bottom, right = (-side % REDUCTIONS[-1] for side in pixel_values.shape[-2:])
+        canvas = nn.functional.pad(pixel_values, (0, right, 0, bottom))
+        feature_maps = self.backbone(canvas).feature_maps
+        _check_feature_maps(feature_maps, canvas.shape[-2:])
+        return [maps[..., : mask.shape[-2], : mask.shape[-1]] for maps, mask in zip(feature_maps, level_masks)]
+
     def _encode(
         self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor, valid_sizes: torch.Tensor
     ) -> FashionDetrMemory:
         """Everything that the stages share: pyramid, fused feature, keys and values (section 3.2)."""
-        feature_maps = self.backbone(pixel_values).feature_maps
         # The image lies at the top left, so a cell holds image exactly where its first pixel does.
-        level_masks = [pixel_mask[..., ::stride, ::stride] for stride in REDUCTIONS]
-        _check_feature_maps(feature_maps, level_masks)
+        level_masks = [pixel_mask[..., ::stride, ::stride].to(pixel_values.dtype) for stride in REDUCTIONS]
+        feature_maps = self._feature_maps(pixel_values, level_masks)
         level_shares = [level_masks[0].float()]
         for _ in REDUCTIONS[1:]:
             level_shares.append(halve(level_shares[-1]))
@@ -620,14 +637,18 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         def tokens(maps: torch.Tensor) -> torch.Tensor:
             return maps.flatten(2).transpose(1, 2)
 
+        keys, values = [], []
+        if self.config.internal_attention:
+            keys = [split_heads(self.key_proj(tokens(maps + p)), heads) for maps, p in zip(levels, positions)]
+            values = [split_heads(self.value_proj(tokens(maps)), heads) for maps in levels]
         # Every stage multiplies these maps by matrices: one layout and one precision for all their gradients.
-        fused = self.fusion(levels).contiguous()
+        fused = self.fusion(levels, level_masks).contiguous()
         return FashionDetrMemory(
             fused=fused,
             fused_evidence=fused.float(),
             evidence=[maps.contiguous().float() for maps in levels],
-            keys=[split_heads(self.key_proj(tokens(maps + p)), heads) for maps, p in zip(levels, positions)],
-            values=[split_heads(self.value_proj(tokens(maps)), heads) for maps in levels],
+            keys=keys,
+            values=values,
             level_masks=level_masks,
             level_shares=level_shares,
         )
@@ -656,7 +677,6 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
         attribute_labels: list[torch.Tensor] | None = None,
         output_auxiliary_logits: bool | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs,
     ) -> FashionDetrForInstanceSegmentationOutput:
         """
         Args:
@@ -735,9 +755,9 @@ def _check_input(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) ->
         raise ValueError(f"`pixel_mask` has to be of shape (B, H, W) = {expected}, found {tuple(pixel_mask.shape)}.")
 
 
-def _check_feature_maps(feature_maps: tuple[torch.Tensor, ...], level_masks: list[torch.Tensor]) -> None:
+def _check_feature_maps(feature_maps: tuple[torch.Tensor, ...], canvas_size: torch.Size) -> None:
     found = [tuple(maps.shape[-2:]) for maps in feature_maps]
-    expected = [tuple(mask.shape[-2:]) for mask in level_masks]
+    expected = [tuple(side // stride for side in canvas_size) for stride in REDUCTIONS]
     if found != expected:
         raise ValueError(
             f"The backbone has to yield (B, C, h, w) maps at strides {list(REDUCTIONS)}, here of the sizes {expected}; "

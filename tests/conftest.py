@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-
 # Before the first import of transformers: no test may depend on the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -13,7 +12,6 @@ import torch
 from transformers import ResNetConfig, SwinConfig
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation
-
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
