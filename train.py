@@ -107,7 +107,7 @@ def build_datasets(
         height, width = data_args.image_size
 
         def draw(split: str, count: int) -> SyntheticEnsembles:
-            return SyntheticEnsembles(count, height, width, seed=args.seed, split=split)
+            return SyntheticEnsembles(count, height, width, args.seed, split, data_args.synthetic_categories)
 
         train = draw(data_args.train_split, data_args.synthetic_train_images)
         selection = draw("selection", data_args.synthetic_eval_images)

@@ -44,9 +44,7 @@ class Targets:
     ):
         device, (height, width) = logits.device, logits.shape[-2:]
         self.counts = [len(classes) for classes in class_labels]
-        self.masks = torch.cat(
-            [_to_mask_stride(masks.to(device), height, width) for masks in mask_labels]
-        )
+        self.masks = torch.cat([_to_mask_stride(masks.to(device), height, width) for masks in mask_labels])
         self.classes = torch.cat([classes.to(device).long() for classes in class_labels])
         self.attributes = torch.cat([attributes.to(device).float() for attributes in attribute_labels])
         if pixel_mask is None:

@@ -384,9 +384,5 @@ PART_OF: dict[str, tuple[str, ...]] = {
     "pocket": (*_GARMENTS, "bag, wallet"),
     "zipper": (*_GARMENTS, "bag, wallet", "shoe"),
     "buckle": (*_GARMENTS, *_ACCESSORIES),
-    **{
-        name: _GARMENTS + _ACCESSORIES
-        for name, supercategory in CATEGORIES
-        if supercategory == "decorations"
-    },
+    **{name: _GARMENTS + _ACCESSORIES for name, supercategory in CATEGORIES if supercategory == "decorations"},
 }

@@ -131,9 +131,23 @@ def test_difficulty_is_fixed(items, annotations):
 
 def test_some_scenes_are_empty_and_some_hold_two_figures(items):
     empty = [item for item in items if not item["annotations"]]
-    shoes = [sum(NAMES[a["category_id"]] == "shoe" for a in item["annotations"]) for item in items]
+    # Every figure wears exactly one of these.
+    inner = {"top, t-shirt, sweatshirt", "shirt, blouse", "sweater", "dress", "jumpsuit"}
+    figures = [sum(NAMES[a["category_id"]] in inner for a in item["annotations"]) for item in items]
     assert 1 <= len(empty) <= 8
-    assert 2 <= sum(count > 2 for count in shoes) <= 25
+    assert 2 <= sum(count == 2 for count in figures) <= 25
+    assert max(figures) == 2
+
+
+def test_only_the_wanted_categories_are_drawn(items):
+    wanted = ["dress", "top, t-shirt, sweatshirt", "skirt", "hat", "sleeve"]
+    pictures = [SyntheticEnsembles(50, categories=wanted)[index] for index in range(50)]
+    assert {NAMES[a["category_id"]] for item in pictures for a in item["annotations"]} == set(wanted)
+    assert any((item["image"] != full["image"]).any() for item, full in zip(pictures, items))
+    with pytest.raises(ValueError, match="unknown categories: trousers"):
+        SyntheticEnsembles(1, categories=[*wanted, "trousers"])
+    with pytest.raises(ValueError, match="pants; shorts; skirt"):
+        SyntheticEnsembles(1, categories=["dress", "sweater"])
 
 
 @pytest.mark.parametrize("size", [(64, 48), (96, 64), (128, 300), (1024, 768)])

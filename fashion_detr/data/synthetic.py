@@ -9,7 +9,7 @@ unit is the figure's height, x = 0 is its axis, y = 0 the top of the head, y = 1
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import ceil, floor
@@ -28,6 +28,7 @@ T = TypeVar("T")
 MIN_HEIGHT, MIN_WIDTH = 64, 48
 MIN_VISIBLE_PIXELS = 6
 EMPTY_SHARE, PAIR_SHARE = 0.012, 0.05
+NOT_WANTED = -1  # index of an instance whose category was not asked for
 LOOK_ALIKE_SHARE = 0.3  # how often the outer layer takes the colour of the layer below
 
 _CATEGORY_IDS = {name: index for index, (name, _) in enumerate(CATEGORIES)}
@@ -287,7 +288,9 @@ _DRESS = _Garment("dress", _SKIRT_HEMS, _SKIRT_FITS, ("sleeveless", "short (leng
                   ("slash (pocket)",))  # fmt: skip
 _JUMPSUIT = _Garment("jumpsuit", ((0.53, ""),), _FITS[:2], ("sleeveless", "short (length)"),
                      ("v-neck", "square (neckline)", "shirt (collar)"), ("patch (pocket)",))  # fmt: skip
-_OUTERS = (
+_ONE_PIECES = (_DRESS, _DRESS, _DRESS, _JUMPSUIT)
+_BOTTOMS = ("pants", "pants", "pants", "skirt", "skirt", "shorts")
+_COAT, _JACKET, _CARDIGAN, _VEST = (
     _Garment("coat", _COAT_HEMS, _COAT_FITS, ("wrist-length",), ("lapel", "lapel", "collar", "hood"),
              ("flap (pocket)", "welt (pocket)", "patch (pocket)")),
     _Garment("jacket", _JACKET_HEMS, _FITS[1:], ("three quarter (length)", "wrist-length", "wrist-length"),
@@ -295,7 +298,7 @@ _OUTERS = (
     _Garment("cardigan", _JACKET_HEMS, _FITS[1:], ("elbow-length", "wrist-length"), ("neckline",), ("patch (pocket)",)),
     _Garment("vest", _JACKET_HEMS, _FITS[:2], ("sleeveless",), ("neckline", "hood"), ("welt (pocket)",)),
 )  # fmt: skip
-_OUTER_ODDS = (0.42, 0.72, 0.88, 1.0)
+_OUTERS = (_COAT, _COAT, _COAT, _JACKET, _JACKET, _CARDIGAN, _VEST)
 _SKIRT = _Garment("skirt", _SKIRT_HEMS, _SKIRT_FITS, pockets=("patch (pocket)",))
 
 # (share of the leg covered, length attribute) and (half widths from hip to hem, silhouette attribute).
@@ -399,9 +402,14 @@ class _Instance:
 
 
 class _Canvas:
-    """The picture as packed RGBA pixels, the owner map (0 = nobody's), and the instances painted so far."""
+    """
+    The picture as packed RGBA pixels, the owner map (0 = nobody's), and the instances painted so far.
 
-    def __init__(self, picture: Image.Image) -> None:
+    What is not in `categories` can be added, but leaves no trace: neither paint nor annotation.
+    """
+
+    def __init__(self, picture: Image.Image, categories: Collection[str]) -> None:
+        self.categories = categories
         self.pixels = np.array(picture.convert("RGBA")).view(np.uint32).squeeze(2)
         self.owners = np.zeros(self.pixels.shape, np.uint8)
         self.instances: list[_Instance] = []
@@ -409,11 +417,17 @@ class _Canvas:
 
     def add(self, category: str, parent: _Instance | None = None) -> _Instance:
         shape = np.zeros(self.pixels.shape, bool)
-        self.instances.append(_Instance(len(self.instances) + 1, _CATEGORY_IDS[category], parent, shape))
-        return self.instances[-1]
+        instance = _Instance(len(self.instances) + 1, _CATEGORY_IDS[category], parent, shape)
+        if category in self.categories and (parent is None or parent.index != NOT_WANTED):
+            self.instances.append(instance)
+        else:
+            instance.index = NOT_WANTED
+        return instance
 
     def paint(self, outline: Points, cloth: _Cloth, instance: _Instance | None) -> None:
         """Covers what lies below; without an instance it is the body that does."""
+        if instance is not None and instance.index == NOT_WANTED:
+            return
         box, marks = self._raster(outline)
         covered = marks > 0
         np.copyto(self.pixels[box], cloth.swatch(box, marks == _EDGE, self.pixels.shape), where=covered)
@@ -612,7 +626,7 @@ class _Figure:
 
     def draw(self) -> None:
         inner, bottom = self._choose_outfit()
-        outer = self._choose_outer(inner) if self._chance(0.6) else None
+        outer = self._choose_outer(inner)
         is_open = self._chance(0.6)
         long_hair = self._chance(0.5)
         self._draw_behind(outer, is_open, long_hair)
@@ -631,15 +645,20 @@ class _Figure:
         self._draw_scarf_and_bag()
 
     def _choose_outfit(self) -> tuple[_Worn, str | None]:
-        kind = self.rng.random()
-        if kind < 0.24:
-            return self._wear(_DRESS), None
-        if kind < 0.32:
-            return self._wear(_JUMPSUIT), None
-        return self._wear(self._pick(_INNERS)), self._pick(("pants", "pants", "pants", "skirt", "skirt", "shorts"))
+        one_pieces = self._wanted(_ONE_PIECES)
+        if one_pieces and self._chance(0.32):
+            return self._wear(self._pick(one_pieces)), None
+        bottoms = [bottom for bottom in _BOTTOMS if bottom in self.canvas.categories]
+        return self._wear(self._pick(self._wanted(_INNERS))), self._pick(bottoms)
 
-    def _choose_outer(self, inner: _Worn) -> _Worn:
-        spec = _OUTERS[int(np.searchsorted(_OUTER_ODDS, self.rng.random()))]
+    def _wanted(self, specs: Sequence[_Garment]) -> list[_Garment]:
+        return [spec for spec in specs if spec.category in self.canvas.categories]
+
+    def _choose_outer(self, inner: _Worn) -> _Worn | None:
+        outers = self._wanted(_OUTERS)
+        if not outers or not self._chance(0.6):
+            return None
+        spec = self._pick(outers)
         return self._wear(spec, inner.cloth if self._chance(LOOK_ALIKE_SHARE) else None)
 
     def _wear(self, spec: _Garment, like: _Cloth | None = None) -> _Worn:
@@ -1141,14 +1160,22 @@ class SyntheticEnsembles:
         width: Width of the pictures, at least 48.
         seed: Non-negative seed; another one gives other figures.
         split: Name of the split; splits share no figures.
+        categories: Names of the categories to draw; the others are neither painted nor annotated. All by default. A
+            figure needs something to wear: at least a top, shirt or sweater, and pants, a skirt or shorts.
 
     Raises:
-        ValueError: A count, size or seed is out of range.
+        ValueError: A count, size or seed is out of range, a category is unknown, or too few are asked for.
         IndexError: An item outside `0..num_images - 1` is asked for.
     """
 
     def __init__(
-        self, num_images: int, height: int = 256, width: int = 192, seed: int = 0, split: str = "train"
+        self,
+        num_images: int,
+        height: int = 256,
+        width: int = 192,
+        seed: int = 0,
+        split: str = "train",
+        categories: Collection[str] | None = None,
     ) -> None:
         if num_images < 1:
             raise ValueError(f"num_images must be at least 1, found {num_images}")
@@ -1159,6 +1186,8 @@ class SyntheticEnsembles:
         if seed < 0:
             raise ValueError(f"seed must not be negative, found {seed}")
         self.num_images, self.height, self.width, self.seed, self.split = num_images, height, width, seed, split
+        self.categories = frozenset(_CATEGORY_IDS if categories is None else categories)
+        _check_categories(self.categories)
 
     def __len__(self) -> int:
         return self.num_images
@@ -1168,11 +1197,20 @@ class SyntheticEnsembles:
             raise IndexError(f"index {index} is outside the {self.num_images} images of split {self.split!r}")
         index = int(index)
         rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
-        canvas = _Canvas(_background(rng, self.height, self.width))
+        canvas = _Canvas(_background(rng, self.height, self.width), self.categories)
         for place in _figure_places(rng):
             _Figure(canvas, rng, place).draw()
         image = _expose(canvas.pixels, rng)
         return {"image": image, "image_id": index, "annotations": canvas.annotations(index)}
+
+
+def _check_categories(categories: frozenset[str]) -> None:
+    unknown = sorted(categories - _CATEGORY_IDS.keys())
+    if unknown:
+        raise ValueError(f"unknown categories: {', '.join(unknown)}; they have Fashionpedia's names")
+    for needed in ({spec.category for spec in _INNERS}, set(_BOTTOMS)):
+        if not categories & needed:
+            raise ValueError(f"a figure needs one of these to wear: {'; '.join(sorted(needed))}")
 
 
 def _figure_places(rng: np.random.Generator) -> tuple[float, ...]:

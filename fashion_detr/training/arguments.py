@@ -28,6 +28,9 @@ class DataArguments:
     )
     synthetic_train_images: int = field(default=4096, metadata={"help": "Synthetic ensembles in one epoch."})
     synthetic_eval_images: int = field(default=200, metadata={"help": "Synthetic ensembles in a held-out split."})
+    synthetic_categories: list[str] | None = field(
+        default=None, metadata={"help": "Names of the categories that synthetic ensembles show; all by default."}
+    )
     image_size: list[int] = field(
         default_factory=lambda: [1024, 1024], metadata={"help": "Canvas: height and width in pixels."}
     )
@@ -51,7 +54,7 @@ class ModelArguments:
 
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "A saved Fashion DETR to go on from: Hub id or folder, instead of backbone and model_config."},
+        metadata={"help": "A saved Fashion DETR to go on from (Hub id or folder), instead of the three below."},
     )
     backbone: str | None = field(
         default=None, metadata={"help": "Name for FashionDetrConfig.from_backbone: resnet50, swin_base, a timm model."}
@@ -63,12 +66,12 @@ class ModelArguments:
             "or a Hub id or folder of a transformers model. Without it the backbone starts from chance."
         },
     )
+    model_config: dict | str | None = field(
+        default=None, metadata={"help": "Further fields of FashionDetrConfig, as a mapping (JSON on the command line)."}
+    )
     attn_implementation: str | None = field(
         default=None,
         metadata={"help": "'sdpa' or 'eager'. Training on CPU with bf16 is about twice as fast with 'eager'."},
-    )
-    model_config: dict | str | None = field(
-        default=None, metadata={"help": "Further fields of FashionDetrConfig, as a mapping (JSON on the command line)."}
     )
 
     def __post_init__(self):
