@@ -16,7 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.data.augmentation import Augmentation
-from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples
+from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples, keep_in_memory
 from fashion_detr.data.fashionpedia import Vocabulary, find_split, load_fashionpedia, read_vocabulary
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import DataArguments, FashionTrainingArguments, ModelArguments, parse_arguments
@@ -122,6 +122,8 @@ def build_datasets(
             selection = Subset(train, sorted(order[: data_args.selection_images].tolist()))
             train = Subset(train, sorted(order[data_args.selection_images :].tolist()))
 
+    if data_args.keep_in_memory:
+        train = keep_in_memory(train, num_workers=torch.get_num_threads())
     augmentation = Augmentation(tuple(data_args.scale_range), data_args.flip_probability, data_args.color_jitter)
     return (
         FashionDataset(train, processor, config, augmentation, seed=args.seed),

@@ -74,7 +74,7 @@ def focal_halves(logits: torch.Tensor, alpha: float, gamma: float) -> tuple[torc
 
 class FashionDetrLoss(nn.Module):
     """
-    Matches every prediction with the ground truth on its own, then sums the named terms.
+    Matches the queries with the ground truth, then sums the named terms over the predictions.
 
     | term | reduction |
     |---|---|
@@ -107,7 +107,7 @@ class FashionDetrLoss(nn.Module):
             predictions (list of 1 + J `dict`):
                 Logits of the initial prediction and of every stage; the initial one has no attributes.
             internal_masks (list of J tensors `(B, N, h, w)`):
-                Mask logits P' of every stage; they share the matching of the stage's final prediction.
+                Mask logits P' of every stage.
             mask_labels, class_labels, attribute_labels, pixel_mask:
                 As in [`FashionDetrForInstanceSegmentation`].
 
@@ -125,17 +125,14 @@ class FashionDetrLoss(nn.Module):
         with maybe_autocast(device_type=masks.device.type, enabled=False):
             targets = Targets(mask_labels, class_labels, attribute_labels, pixel_mask, masks)
             num_instances = _mean_over_processes(torch.tensor(float(len(targets.classes)), device=masks.device))
-            terms = {}
-            for index, prediction in enumerate(predictions):
-                prediction = {name: logits.float() for name, logits in prediction.items()}
-                matches = self.match(prediction, targets, by_class=index > 0)
-                if index == 0:
-                    terms |= self._mask_terms("initial", prediction["masks_queries_logits"], targets, matches)
-                    continue
-                terms |= self._mask_terms(f"internal{index}", internal_masks[index - 1].float(), targets, matches)
-                terms |= self._mask_terms(f"stage{index}", prediction["masks_queries_logits"], targets, matches)
-                terms[f"class_stage{index}"] = self._class_term(prediction["class_queries_logits"], targets, matches)
-                terms[f"attribute_stage{index}"] = self._attribute_term(
+            predictions = [{name: logits.float() for name, logits in entry.items()} for entry in predictions]
+            matches = self.match(predictions, targets)
+            terms = self._mask_terms("initial", predictions[0]["masks_queries_logits"], targets, matches)
+            for stage, (prediction, internal) in enumerate(zip(predictions[1:], internal_masks), start=1):
+                terms |= self._mask_terms(f"internal{stage}", internal.float(), targets, matches)
+                terms |= self._mask_terms(f"stage{stage}", prediction["masks_queries_logits"], targets, matches)
+                terms[f"class_stage{stage}"] = self._class_term(prediction["class_queries_logits"], targets, matches)
+                terms[f"attribute_stage{stage}"] = self._attribute_term(
                     prediction["attribute_queries_logits"], targets, matches
                 )
         terms = {name: term / num_instances for name, term in terms.items()}
@@ -143,20 +140,22 @@ class FashionDetrLoss(nn.Module):
         return loss, {name: term.detach() for name, term in terms.items()}
 
     @torch.no_grad()
-    def match(self, prediction: dict[str, torch.Tensor], targets: Targets, by_class: bool = True) -> Matches:
+    def match(self, predictions: list[dict[str, torch.Tensor]], targets: Targets) -> Matches:
         """
         One-to-one assignment of queries to instances with the least total cost, image by image.
 
-        With more instances than queries, the instances that cost most stay unmatched. Without `by_class` (the initial
-        masks, whose classes do not depend on the image) only the masks decide.
+        One assignment serves all predictions, the one whose cost summed over them is least: a query keeps its instance
+        from the initial mask to the last stage, and every stage refines the mask that the one before handed on. Matched
+        on its own, every prediction was measured to settle on another permutation of the queries. With more instances
+        than queries, the instances that cost most stay unmatched.
         """
+        costs = [self._costs(prediction, targets) for prediction in predictions]
         columns: list[list[torch.Tensor]] = [[], [], []]
         first = 0
         for image, count in enumerate(targets.counts):
             if count:
-                cost = self._cost(prediction, targets, image, slice(first, first + count), by_class)
                 # A diverging model must reach the check of its loss, not fail in the assignment.
-                cost = torch.nan_to_num(cost, nan=1e6, posinf=1e6, neginf=-1e6)
+                cost = torch.nan_to_num(sum(cost[image] for cost in costs), nan=1e6, posinf=1e6, neginf=-1e6)
                 queries, instances = linear_sum_assignment(cost.cpu().numpy())
                 columns[0].append(torch.full((len(queries),), image))
                 columns[1].append(torch.as_tensor(queries))
@@ -166,31 +165,40 @@ class FashionDetrLoss(nn.Module):
         empty = torch.zeros(0, dtype=torch.long)
         return tuple(torch.cat([empty, *column]).to(device) for column in columns)
 
-    def _cost(
-        self, prediction: dict[str, torch.Tensor], targets: Targets, image: int, instances: slice, by_class: bool
-    ) -> torch.Tensor:
-        """Matching cost `(N, n)` of one image."""
-        config = self.config
-        valid = targets.valid[image]
-        logits = prediction["masks_queries_logits"][image].flatten(1)
-        truth = targets.masks[instances] * valid
+    def _costs(self, prediction: dict[str, torch.Tensor], targets: Targets) -> list[torch.Tensor]:
+        """
+        Matching costs `(N, n_b)` of one prediction, image by image.
+
+        The initial prediction is known by having no attributes; its classes, which do not depend on the image, have
+        no say either.
+        """
+        config, counts = self.config, targets.counts
+        valid = targets.valid[:, None]
+        logits = prediction["masks_queries_logits"].flatten(2)
         positive, negative = focal_halves(logits, config.focal_alpha, config.focal_gamma)
-        focal = (positive - negative) @ truth.T + (negative @ valid)[:, None]
         probability = logits.sigmoid() * valid
-        overlap = 2 * probability @ truth.T
-        areas = probability.square().sum(1)[:, None] + truth.square().sum(1)[None]
-        cost = config.mask_cost * focal / valid.sum().clamp(min=1)
-        cost = cost - config.dice_cost * overlap / (areas + DICE_EPSILON)
-        if by_class:
+        gain, base = positive - negative, (negative * valid).sum(dim=2, keepdim=True)
+        squares, pixels = probability.square().sum(dim=2, keepdim=True), valid.sum(dim=2).clamp(min=1)
+        costs = []
+        for image, masks in enumerate(targets.masks.split(counts)):
+            masks = masks * targets.valid[image]
+            focal = (gain[image] @ masks.T + base[image]) / pixels[image]
+            overlap = 2 * probability[image] @ masks.T
+            dice = overlap / (squares[image] + masks.square().sum(dim=1) + DICE_EPSILON)
+            costs.append(config.mask_cost * focal - config.dice_cost * dice)
+        if "attribute_queries_logits" in prediction:
             positive, negative = focal_halves(
-                prediction["class_queries_logits"][image], config.focal_alpha, config.focal_gamma
+                prediction["class_queries_logits"], config.focal_alpha, config.focal_gamma
             )
-            cost = cost + config.class_cost * (positive - negative)[:, targets.classes[instances]]
-            carried = targets.attributes[instances]
-            # The mean probability of the attributes that the instance carries; an instance without any has no say.
-            agreement = prediction["attribute_queries_logits"][image].sigmoid() @ carried.T
-            cost = cost - config.attribute_cost * agreement / carried.sum(1).clamp(min=1)
-        return cost
+            gain, carrying = positive - negative, prediction["attribute_queries_logits"].sigmoid()
+            for image, (classes, attributes) in enumerate(
+                zip(targets.classes.split(counts), targets.attributes.split(counts))
+            ):
+                costs[image] += config.class_cost * gain[image][:, classes]
+                # The mean probability of the attributes that the instance carries; without any it has no say.
+                agreement = carrying[image] @ attributes.T / attributes.sum(dim=1).clamp(min=1)
+                costs[image] -= config.attribute_cost * agreement
+        return costs
 
     def _class_term(self, logits: torch.Tensor, targets: Targets, matches: Matches) -> torch.Tensor:
         images, queries, instances = matches

@@ -410,7 +410,9 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
 
         if self.config.external_attention:
             instances = pool_under(internal_masks.float().sigmoid() * memory.level_masks[0], memory.fused_evidence)
-            queries = self.external_norm(queries + self.external_attention(queries, instances.to(queries.dtype)))
+            # Regions alone are the same for two queries with one mask, and neither could give way to the other.
+            instances = queries + instances.to(queries.dtype)
+            queries = self.external_norm(queries + self.external_attention(queries, instances))
         queries = self.feed_forward_norm(queries + self.feed_forward(queries))
         masks = mask_logits(mask_head(queries), memory.fused)
 

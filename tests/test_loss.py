@@ -111,7 +111,7 @@ def test_perfect_prediction_is_found_and_costs_nothing():
     config, labels, order = loss_config(), garments(), torch.tensor([5, 0, 3, 6])
     stage = perfect(labels, 8, order)
     targets = Targets(**labels, pixel_mask=None, logits=stage["masks_queries_logits"])
-    images, queries, instances = FashionDetrLoss(config).match(stage, targets)
+    images, queries, instances = FashionDetrLoss(config).match([stage], targets)
     assert images.tolist() == [0] * 4
     assert torch.equal(order[instances], queries)
     loss, terms = terms_of(stage, labels, config)
@@ -146,12 +146,12 @@ def test_a_batch_is_matched_image_by_image():
     batch = {name: [image[name][0] for image in images] for name in images[0]}
     criterion = FashionDetrLoss(config)
     masks = stage["masks_queries_logits"]
-    together = criterion.match(stage, Targets(**batch, pixel_mask=None, logits=masks))
+    together = criterion.match([stage], Targets(**batch, pixel_mask=None, logits=masks))
     assert together[0].tolist() == [0] * 4 + [2] * 2
     summed: dict[str, float] = {}
     for row, image in enumerate(images):
         alone = {name: logits[row : row + 1] for name, logits in stage.items()}
-        _, queries, instances = criterion.match(alone, Targets(**image, pixel_mask=None, logits=masks[row : row + 1]))
+        _, queries, instances = criterion.match([alone], Targets(**image, pixel_mask=None, logits=masks[row : row + 1]))
         mine = together[0] == row
         first = sum(len(before["class_labels"][0]) for before in images[:row])
         assert torch.equal(together[1][mine], queries) and torch.equal(together[2][mine] - first, instances)
@@ -162,13 +162,27 @@ def test_a_batch_is_matched_image_by_image():
         assert float(terms[name]) == pytest.approx(total / 6, rel=1e-4)
 
 
+def test_all_predictions_share_the_assignment_of_least_total_cost():
+    """The initial masks know half of the instances, the last stage the others: together they know all."""
+    config, labels, order = loss_config(), garments(), torch.tensor([5, 0, 3, 6])
+    full, unsure = perfect(labels, 8, order), undecided(1, 8, config, 16)
+    early, late = ({name: logits.clone() for name, logits in unsure.items()} for _ in range(2))
+    for name in full:
+        early[name][:, order[:2]] = full[name][:, order[:2]]
+        late[name][:, order[2:]] = full[name][:, order[2:]]
+    initial = {name: early[name] for name in ("masks_queries_logits", "class_queries_logits")}
+    targets = Targets(**labels, pixel_mask=None, logits=full["masks_queries_logits"])
+    _, queries, instances = FashionDetrLoss(config).match([initial, late], targets)
+    assert torch.equal(order[instances], queries)
+
+
 def test_the_most_expensive_instances_stay_unmatched():
     config, labels = loss_config(), garments(count=4)
     order = torch.tensor([1, 0])
     known = {name: [tensors[0][[0, 2]]] for name, tensors in labels.items()}
     stage = perfect(known, 2, order)
     targets = Targets(**labels, pixel_mask=None, logits=stage["masks_queries_logits"])
-    _, queries, instances = FashionDetrLoss(config).match(stage, targets)
+    _, queries, instances = FashionDetrLoss(config).match([stage], targets)
     assert dict(zip(instances.tolist(), queries.tolist())) == {0: 1, 2: 0}
 
 

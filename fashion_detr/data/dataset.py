@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from pycocotools import mask as coco_mask
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as tvF
 
 from ..configuration_fashion_detr import FashionDetrConfig
@@ -40,6 +41,15 @@ class FashionpediaExamples(Sequence):
                 f"{row['width']} x {row['height']} (width x height)."
             )
         return {"image": image, "image_id": row["image_id"], "annotations": fashionpedia_annotations(row)}
+
+
+def keep_in_memory(examples: Sequence[Example], num_workers: int = 0) -> list[Example]:
+    """All examples, decoded or drawn once: where training has no cores to spare, doing it again would cost steps."""
+    return list(DataLoader(examples, batch_size=None, collate_fn=_unchanged, num_workers=num_workers))
+
+
+def _unchanged(example: Example) -> Example:
+    return example
 
 
 class FashionDataset(torch.utils.data.Dataset):

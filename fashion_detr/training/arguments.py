@@ -31,6 +31,9 @@ class DataArguments:
     synthetic_categories: list[str] | None = field(
         default=None, metadata={"help": "Names of the categories that synthetic ensembles show; all by default."}
     )
+    keep_in_memory: bool = field(
+        default=False, metadata={"help": "Decode or draw every training photo once, before the first step."}
+    )
     image_size: list[int] = field(
         default_factory=lambda: [1024, 1024], metadata={"help": "Canvas: height and width in pixels."}
     )

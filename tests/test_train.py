@@ -1,0 +1,273 @@
+"""Training: learns, logs, evaluates, saves and stops as promised; from the loop inside to the command outside."""
+
+import ast
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from pycocotools import mask as coco_mask
+from transformers import set_seed
+
+from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+from fashion_detr.data.augmentation import Augmentation
+from fashion_detr.data.dataset import FashionDataset, as_rle, collate
+from fashion_detr.data.fashionpedia import Vocabulary
+from fashion_detr.data.synthetic import SyntheticEnsembles
+from fashion_detr.training.arguments import FashionTrainingArguments, parse_arguments
+from fashion_detr.training.backbone_weights import LITE0_WHEEL, load_backbone_weights
+from fashion_detr.training.trainer import FashionTrainer, parameter_groups
+
+ROOT = Path(__file__).parent.parent
+LARGE = ["top, t-shirt, sweatshirt", "pants", "skirt", "dress", "coat", "sleeve", "shoe"]
+
+
+def small_model(**fields) -> FashionDetrForInstanceSegmentation:
+    set_seed(0)
+    backbone = {
+        "model_type": "resnet",
+        "layer_type": "basic",
+        "embedding_size": 16,
+        "hidden_sizes": [16, 32, 64, 96],
+        "depths": [1, 1, 1, 1],
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    defaults = {"d_model": 64, "num_queries": 12, "decoder_layers": 2, "decoder_ffn_dim": 128}
+    return FashionDetrForInstanceSegmentation(
+        FashionDetrConfig(backbone_config=backbone, freeze_backbone_batch_norm=False, **(defaults | fields))
+    )
+
+
+def ensembles(count: int, split: str = "train", size: tuple[int, int] = (128, 96)) -> SyntheticEnsembles:
+    return SyntheticEnsembles(count, *size, split=split, categories=LARGE)
+
+
+def trainer_for(model, output_dir, count: int = 5, **options) -> FashionTrainer:
+    processor = FashionDetrImageProcessor(size={"height": 128, "width": 96})
+    args = FashionTrainingArguments(
+        output_dir=str(output_dir), per_device_train_batch_size=2, per_device_eval_batch_size=2, **options
+    )
+    train = FashionDataset(ensembles(count), processor, model.config, Augmentation((0.7, 1.4), 0.5, 0.2))
+    held_out = FashionDataset(ensembles(count, "val"), processor, model.config, with_ground_truth=True)
+    return FashionTrainer(
+        model=model, args=args, train_dataset=train, eval_dataset=held_out, processing_class=processor
+    )
+
+
+def test_two_images_are_learnt_by_heart():
+    """Every instance is found with IoU > 0.9 on average, every attribute right, none too many."""
+    size = (192, 144)
+    pictures = [ensembles(40, size=size)[index] for index in (3, 8)]
+    processor = FashionDetrImageProcessor(size={"height": size[0], "width": size[1]})
+    model = small_model().train()
+    batch = collate([FashionDataset(pictures, processor, model.config)[index] for index in range(2)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=260)
+    for _ in range(260):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    model.eval()
+    with torch.no_grad():
+        outputs = model(batch["pixel_values"], batch["pixel_mask"])
+    ious = []
+    for picture, found in zip(pictures, processor.post_process_fashion(outputs, [size] * 2, model.config, 0.3)):
+        assert len(found) == len(picture["annotations"])
+        for annotation in picture["annotations"]:
+            truth = torch.from_numpy(annotation["segmentation"])
+            overlaps = [float((truth & one["mask"]).sum() / (truth | one["mask"]).sum()) for one in found]
+            best = found[int(np.argmax(overlaps))]
+            ious.append(max(overlaps))
+            assert best["label_id"] == annotation["category_id"]
+            assert sorted(attribute["id"] for attribute in best["attributes"]) == annotation["attribute_ids"]
+    assert np.mean(ious) > 0.9
+
+
+def test_trainer_evaluates_every_image_once_and_resumes(tmp_path):
+    """Five images in batches of two: the last batch is not full. A resumed run ends like one that never stopped."""
+    options = {"max_steps": 4, "save_steps": 2, "logging_steps": 1, "learning_rate": 1e-3, "use_cpu": True}
+    trainer = trainer_for(small_model(), tmp_path / "straight", **options)
+    trainer.train()
+    metrics = trainer.evaluate()
+    counted = sum(figures["instances"] for figures in trainer.metric.per_category().values())
+    assert counted == sum(len(ensembles(5, "val")[index]["annotations"]) for index in range(5))
+    assert 0 <= metrics["eval_AP_IoU"] <= 1 and 0 <= metrics["eval_AP_IoU+F1"] <= 1 and metrics["eval_loss"] > 0
+
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logged) == 4
+    terms = {"mask_initial", "dice_initial"}
+    for stage in (1, 2):
+        terms |= {f"{term}_internal{stage}" for term in ("mask", "dice")}
+        terms |= {f"{term}_stage{stage}" for term in ("class", "mask", "dice", "attribute")}
+    assert {f"loss/{term}" for term in terms} <= set(logged[0])
+    assert logged[0]["loss"] == pytest.approx(sum(logged[0][f"loss/{term}"] for term in terms), rel=1e-3)
+
+    resumed = trainer_for(small_model(), tmp_path / "straight", **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-2"))
+    for name, parameter in trainer.model.named_parameters():
+        assert torch.equal(parameter, resumed.model.get_parameter(name)), name
+
+    loaded = FashionDetrForInstanceSegmentation.from_pretrained(tmp_path / "straight" / "checkpoint-4")
+    assert torch.equal(loaded.model.kernels, trainer.model.model.kernels)
+    for name in ("modeling", "configuration", "loss", "ontology", "image_processing"):
+        assert (tmp_path / "straight" / "checkpoint-4" / f"{name}_fashion_detr.py").is_file()
+
+
+def test_non_finite_loss_stops_and_names_its_terms(tmp_path):
+    model = small_model()
+    torch.nn.init.constant_(model.attribute_head.weight, math.nan)
+    with pytest.raises(FloatingPointError, match=r"at step 0: .*attribute_stage1 = nan"):
+        trainer_for(model, tmp_path, max_steps=1, use_cpu=True).train()
+
+
+def test_samples_depend_on_seed_epoch_and_index_only():
+    processor, config = FashionDetrImageProcessor(size={"height": 128, "width": 96}), small_model().config
+    data, again = (
+        FashionDataset(ensembles(4), processor, config, Augmentation((0.5, 2.0), 0.5, 0.3), seed=7) for _ in range(2)
+    )
+    _, second = data[2], data[1]
+    assert torch.equal(second["pixel_values"], again[1]["pixel_values"])
+    again.set_epoch(1)
+    assert not torch.equal(second["pixel_values"], again[1]["pixel_values"])
+    for index in range(4):
+        sample = data[index]
+        assert sample["mask_labels"].flatten(1).sum(dim=1).min() > 0
+        assert sample["mask_labels"].min() >= 0 and sample["mask_labels"].max() <= 1
+        assert len(sample["mask_labels"]) == len(sample["class_labels"]) == len(sample["attribute_labels"])
+        assert (sample["mask_labels"] * (1 - sample["pixel_mask"])).sum() == 0
+
+
+def test_parameter_groups():
+    """Backbone and rest, with and without decay; what is frozen is in none of them."""
+    model = small_model()
+    model.model.mask_head.requires_grad_(False)
+    args = FashionTrainingArguments(
+        output_dir="unused", learning_rate=1.0, backbone_learning_rate_factor=0.25, weight_decay=0.5, use_cpu=True
+    )
+    groups = parameter_groups(model, args)
+    rates = {(group["lr"], group["weight_decay"]) for group in groups}
+    assert rates == {(1.0, 0.5), (1.0, 0.0), (0.25, 0.5), (0.25, 0.0)}
+    settings = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    named = {name: settings.get(id(parameter)) for name, parameter in model.named_parameters()}
+    assert named["model.kernels"] == named["model.attribute_queries"] == named["model.query_norm.weight"] == (1.0, 0.0)
+    assert named["class_head.weight"] == (1.0, 0.5) and named["class_head.bias"] == (1.0, 0.0)
+    backbone = {
+        value for name, value in named.items() if name.startswith("model.backbone.") and "normalization" in name
+    }
+    assert backbone == {(0.25, 0.0)}
+    assert [name for name, value in named.items() if value is None] == [
+        f"model.{name}" for name, _ in model.model.named_parameters() if name.startswith("mask_head")
+    ]
+
+
+def test_options(tmp_path):
+    """The command line wins over the file; a number like 1e-4 is one; what does not exist is named."""
+    file = tmp_path / "run.yaml"
+    file.write_text("output_dir: here\nlearning_rate: 1e-4\nimage_size: [64, 48]\nmodel_config: {d_model: 64}\n")
+    read, model_args, data_args, args = parse_arguments([str(file), "--max_steps", "7", "--use_cpu"], ROOT / "none")
+    assert read == file and args.max_steps == 7 and args.learning_rate == 1e-4 and args.output_dir == "here"
+    assert data_args.image_size == [64, 48] and model_args.model_config == {"d_model": 64}
+    file.write_text("learning_rat: 1\n")
+    with pytest.raises(ValueError, match="learning_rat"):
+        parse_arguments([str(file)], ROOT / "none")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
+        parse_arguments(["nowhere.yaml"], ROOT / "none")
+    for shipped in sorted((ROOT / "configs").glob("*.yaml")):
+        assert yaml.safe_load(shipped.read_text())["output_dir"] == f"outputs/{shipped.stem}"
+        parse_arguments([str(shipped), "--use_cpu", "--output_dir", str(tmp_path)], ROOT / "none")
+
+
+def test_weights_of_the_wheel_fit():
+    model = FashionDetrForInstanceSegmentation(
+        FashionDetrConfig.from_backbone("tf_efficientnet_lite0", d_model=32, num_queries=4)
+    )
+    before = model.model.backbone.state_dict()["_backbone.conv_stem.weight"].clone()
+    load_backbone_weights(model.model.backbone, LITE0_WHEEL)
+    after = model.model.backbone.state_dict()
+    assert not torch.equal(before, after["_backbone.conv_stem.weight"])
+    assert after["_backbone.bn1.running_var"].std() > 0
+    with pytest.raises(ValueError, match="for the backbone"):
+        load_backbone_weights(small_model().model.backbone, LITE0_WHEEL)
+
+
+def write_data_set(folder: Path) -> None:
+    """Three training and three validation photos in Fashionpedia's format; one has no instance."""
+    vocabulary = Vocabulary.fashionpedia()
+    (folder / "images").mkdir(parents=True)
+    for split, first in (("train", 0), ("val", 3)):
+        images, annotations = [], []
+        for index in range(first, first + 3):
+            picture = ensembles(10)[index]
+            Image.fromarray(picture["image"]).save(folder / "images" / f"{index}.png")
+            images.append({"id": index, "file_name": f"{index}.png", "width": 96, "height": 128})
+            for annotation in picture["annotations"] if index % 3 else []:
+                mask = as_rle(annotation["segmentation"], (128, 96))
+                kept = {name: annotation[name] for name in ("id", "image_id", "category_id", "attribute_ids")}
+                area = float(coco_mask.area(mask))
+                annotations.append(
+                    kept | {"segmentation": mask, "bbox": annotation["bbox"], "area": area, "iscrowd": 0}
+                )
+        document = {"images": images, "annotations": annotations}
+        for name in ("categories", "attributes"):
+            entries = getattr(vocabulary, name)
+            document[name] = [{"id": i, "name": label, "supercategory": group} for i, label, group in entries]
+        (folder / f"instances_attributes_{split}2020.json").write_text(json.dumps(document))
+
+
+def test_the_command_from_photos_to_metrics(tmp_path):
+    """`train.py` in a process of its own, on a data set in Fashionpedia's format."""
+    write_data_set(tmp_path / "data")
+    model = {
+        "backbone_config": small_model().config.backbone_config.to_dict(),
+        "d_model": 32,
+        "num_queries": 8,
+        "decoder_layers": 1,
+    }
+    options = {
+        "data_dir": tmp_path / "data",
+        "output_dir": tmp_path / "out",
+        "model_config": json.dumps(model),
+        "max_steps": 2,
+        "selection_images": 1,
+        "dataloader_num_workers": 0,
+        "per_device_train_batch_size": 2,
+        "eval_steps": 1,
+        "save_steps": 1,
+        "warmup_steps": 0,
+    }
+    command = [sys.executable, str(ROOT / "train.py"), str(ROOT / "configs" / "demo.yaml")]
+    command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["num_images"] == 3 and metrics["num_attributes"] == 294 and metrics["steps"] == 2
+    assert metrics["per_category"]["zipper"] == {"AP_IoU": None, "AP_IoU+F1": None, "instances": 0}
+    assert 0 <= metrics["AP_IoU"] <= 1 and "AP_IoU" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["3.png", "4.png", "5.png"]
+    FashionDetrForInstanceSegmentation.from_pretrained(tmp_path / "out")
+    FashionDetrImageProcessor.from_pretrained(tmp_path / "out")
+
+
+def test_imports_run_one_way():
+    """The flat model files import one another alone; data, metrics and training only what is below them."""
+    allowed = {"": set(), "metrics": {""}, "data": {""}, "training": {"", "data", "metrics"}}
+    package = ROOT / "fashion_detr"
+    for layer, below in allowed.items():
+        files = package.glob("*_fashion_detr.py") if layer == "" else (package / layer).glob("*.py")
+        for file in files:
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.level == 2:
+                    target = node.module.split(".")[0]
+                    target = target if (package / target).is_dir() else ""
+                    assert target in below, f"{file.name} imports {node.module}"
+                    assert node.module != "cli"
+                elif isinstance(node, ast.ImportFrom) and node.level == 1 and layer == "":
+                    assert node.module.endswith("_fashion_detr"), f"{file.name} imports {node.module}"
