@@ -149,7 +149,7 @@ def test_fused_feature_is_the_convolution_of_the_concatenated_levels(tiny_config
     nn.init.normal_(fusion.projections[0].bias)
     nn.init.normal_(fusion.norm.weight)
     nn.init.normal_(fusion.norm.bias)
-    levels = [torch.randn(2, 32, 64 // stride, 96 // stride) for stride in (4, 8, 16, 32)]
+    levels = [torch.randn(2, 32, 256 // stride, 384 // stride) for stride in (4, 8, 16, 32)]
 
     def raised(maps: torch.Tensor, doublings: int) -> torch.Tensor:
         for _ in range(doublings):
@@ -164,7 +164,9 @@ def test_fused_feature_is_the_convolution_of_the_concatenated_levels(tiny_config
     ).permute(0, 3, 1, 2)
     # The border pixels depend on how the upsampling treats what lies beyond the canvas, the others do not.
     inner = (..., slice(8, -8), slice(8, -8))
-    assert torch.allclose(fusion(levels)[inner], expected.relu()[inner], atol=1e-5)
+    fused = fusion(levels, [torch.ones(1, 1, *maps.shape[-2:]) for maps in levels])
+    assert fused[inner].shape == (2, 32, 48, 80)
+    assert torch.allclose(fused[inner], expected.relu()[inner], atol=1e-5)
 
 
 def test_first_masks_are_the_kernels_over_the_fused_feature(tiny_model):
