@@ -8,6 +8,7 @@ from transformers.utils import is_timm_available
 from .ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
 REDUCTIONS = (4, 8, 16, 32)
+MASK_STRIDE = REDUCTIONS[0]  # of the mask logits
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 
 

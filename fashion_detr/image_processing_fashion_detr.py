@@ -12,7 +12,7 @@ from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
 from transformers.utils import is_torchvision_available
 
-from .configuration_fashion_detr import FashionDetrConfig
+from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig
 from .ontology_fashion_detr import PART_OF
 
 if is_torchvision_available():
@@ -23,7 +23,6 @@ try:
 except ImportError:  # only annotations and run-length encoded results need it
     coco_mask = None
 
-MASK_STRIDE = 4
 # Full-size masks are made a few at a time, so that 100 of them on a large photo do not exist as floats at once.
 PIXELS_PER_CHUNK = 32_000_000
 # A part belongs to a garment that holds at least this share of it.
@@ -197,13 +196,11 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 'Every image needs {"image_id": ..., "annotations": [...]}, found '
                 f"{sorted(annotation) if isinstance(annotation, dict) else type(annotation).__name__}."
             )
-        instances = [instance for instance in annotation["annotations"] if not instance.get("iscrowd", 0)]
-        masks = torch.zeros(len(instances), *image_size)
+        instances, masks = decode_instances(annotation, image_size)
         classes = torch.zeros(len(instances), dtype=torch.int64)
         attributes = torch.zeros(len(instances), config.num_attributes)
         for row, instance in enumerate(instances):
-            where = f"annotation {instance.get('id', row)} of image {annotation.get('image_id', '(without id)')}"
-            masks[row] = torch.from_numpy(decode_segmentation(instance["segmentation"], image_size, where))
+            where = _where(annotation, instance, row)
             classes[row] = _known(class_index, instance["category_id"], "category", where)
             for attribute_id in instance.get("attribute_ids") or ():
                 attributes[row, _known(attribute_index, attribute_id, "attribute", where)] = 1
@@ -504,6 +501,26 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
             f"polygons of {[len(polygon) for polygon in segmentation]} numbers."
         )
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(np.float32)
+
+
+def decode_instances(
+    annotation: dict[str, Any], image_size: Sequence[int]
+) -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """
+    What one image has to teach: its annotations but the crowds, and their masks `(n, H, W)`, float32 in 0..1.
+
+    Raises what `decode_segmentation` raises, with the annotation and the image named.
+    """
+    instances = [instance for instance in annotation["annotations"] if not instance.get("iscrowd", 0)]
+    masks = torch.zeros(len(instances), *image_size)
+    for row, instance in enumerate(instances):
+        where = _where(annotation, instance, row)
+        masks[row] = torch.from_numpy(decode_segmentation(instance["segmentation"], image_size, where))
+    return instances, masks
+
+
+def _where(annotation: dict[str, Any], instance: dict[str, Any], row: int) -> str:
+    return f"annotation {instance.get('id', row)} of image {annotation.get('image_id', '(without id)')}"
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

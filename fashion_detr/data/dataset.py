@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as tvF
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..image_processing_fashion_detr import FashionDetrImageProcessor, decode_segmentation, encode_mask, to_rgb
+from ..image_processing_fashion_detr import FashionDetrImageProcessor, decode_instances, encode_mask, to_rgb
 from .augmentation import Augmentation
 from .fashionpedia import fashionpedia_annotations
 
@@ -94,7 +94,7 @@ class FashionDataset(torch.utils.data.Dataset):
         image, annotations = example["image"], example["annotations"]
         size = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
         if self.augmentation is not None:
-            image, annotations = self._augment(image, annotations, example["image_id"], index)
+            image, annotations = self._augment(example, index)
         batch = self.processor(
             image,
             {"image_id": example["image_id"], "annotations": annotations},
@@ -113,16 +113,9 @@ class FashionDataset(torch.utils.data.Dataset):
             }
         return sample
 
-    def _augment(
-        self, image: Any, annotations: list[dict[str, Any]], image_id: int, index: int
-    ) -> tuple[torch.Tensor, list[dict[str, Any]]]:
-        image = tvF.to_image(image)
-        annotations = [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
-        masks = torch.zeros(len(annotations), *image.shape[-2:])
-        for row, annotation in enumerate(annotations):
-            where = f"annotation {annotation.get('id', row)} of image {image_id}"
-            mask = decode_segmentation(annotation["segmentation"], image.shape[-2:], where)
-            masks[row] = torch.from_numpy(mask)
+    def _augment(self, example: Example, index: int) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+        image = tvF.to_image(example["image"])
+        annotations, masks = decode_instances(example, image.shape[-2:])
         canvas = (self.processor.size["height"], self.processor.size["width"])
         random = np.random.default_rng([self.seed, self.epoch, index])
         image, masks, kept = self.augmentation(image, masks, canvas, random)
