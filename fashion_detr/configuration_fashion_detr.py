@@ -37,7 +37,7 @@ class FashionDetrConfig(PreTrainedConfig):
         decoder_ffn_dim (`int`, *optional*, defaults to 512):
             Width of the feed-forward networks.
         internal_attention (`bool`, *optional*, defaults to `True`):
-            Attention of a query to the pixels inside its previous mask, at every scale. `False` is for ablation.
+            Attention of a query to the pixels inside its previous mask, at several scales. `False` is for ablation.
         external_attention (`bool`, *optional*, defaults to `True`):
             Attention of a query to the regions of the other instances. `False` is for ablation.
         multi_layer_rendering (`bool`, *optional*, defaults to `True`):
@@ -47,7 +47,7 @@ class FashionDetrConfig(PreTrainedConfig):
         class_cost, mask_cost, dice_cost, attribute_cost (`float`, *optional*):
             Weights of the terms in the bipartite matching; they do not enter the loss.
         focal_alpha (`float`, *optional*, defaults to 0.25), focal_gamma (`float`, *optional*, defaults to 2.0):
-            Focal loss of the classes and the masks.
+            Focal loss: gamma of the classes and the masks, alpha of the classes (a mask's two sides weigh alike).
         id2label (`dict[int, str]`, *optional*, defaults to Fashionpedia's 46 categories):
             Contiguous class index -> name.
         category_ids (`list[int]`, *optional*):

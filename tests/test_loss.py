@@ -199,6 +199,22 @@ def test_one_pixel_is_still_an_instance():
     assert float(terms["dice_stage1"]) < 1e-3
 
 
+def test_a_half_covered_cell_is_predicted_at_one_half():
+    # The lower half of every one of four cells: the threshold has to lie on the border.
+    config, mask = loss_config(), torch.zeros(1, 8, 8)
+    mask[:, 2:4], mask[:, 6:8] = 1, 1
+    stage = undecided(1, 1, config, 2)
+    stage["masks_queries_logits"].requires_grad_()
+    labels = {"mask_labels": [mask], "class_labels": [torch.zeros(1, dtype=torch.long)]}
+    criterion = FashionDetrLoss(config)
+    targets = Targets(
+        **labels, attribute_labels=[torch.zeros(1, 4)], pixel_mask=None, logits=stage["masks_queries_logits"]
+    )
+    terms = criterion._mask_terms("stage1", stage["masks_queries_logits"], targets, criterion.match([stage], targets))
+    (slope,) = torch.autograd.grad(terms["mask_stage1"], stage["masks_queries_logits"])
+    assert slope.abs().max() < 1e-6
+
+
 def test_padding_does_not_count():
     config, labels, stage = loss_config(), garments(), random_stage(1)
     pixel_mask = torch.ones(1, 64, 64, dtype=torch.long)
