@@ -30,6 +30,12 @@ from .loss_fashion_detr import FashionDetrLoss
 # (Lin et al., "Focal Loss for Dense Object Detection", section 4.1).
 PRIOR_PROBABILITY = 0.01
 
+# Internal attention looks at the levels from this one on. Stride 4 has three times as many pixels as the others
+# together: attending to it as well took a quarter of a training step (384x256, 50 queries). Its details reach the
+# queries through the fused feature that external attention pools. (Synthetic ensembles, 400 steps, one seed: AP_IoU
+# 9.8 % without it, 10.4 % with it.)
+FIRST_ATTENDED_LEVEL = 1
+
 
 @dataclass
 class FashionDetrModelOutput(ModelOutput):
@@ -257,15 +263,15 @@ def split_heads(tokens: torch.Tensor, num_heads: int) -> torch.Tensor:
 
 class FashionDetrInternalAttention(FashionDetrAttention):
     """
-    Every query looks at the pixels inside its previous mask, at each scale on its own (section 3.3).
+    Every query looks at the pixels inside its previous mask, at the strides 8, 16 and 32 each on its own (section 3.3).
 
-    A learnt gate per query and scale merges the four answers: it decides which scale speaks for an instance, and
-    brings the small and the scattered pieces of one garment together. A query whose mask is empty looks everywhere.
+    A learnt gate per query and scale merges the answers: it decides which scale speaks for an instance, and brings
+    the small and the scattered pieces of one garment together. A query whose mask is empty looks everywhere.
     """
 
     def __init__(self, config: FashionDetrConfig):
         super().__init__(config)
-        self.gate = nn.Linear(config.d_model, len(REDUCTIONS))
+        self.gate = nn.Linear(config.d_model, len(REDUCTIONS[FIRST_ATTENDED_LEVEL:]))
 
     def forward(
         self,
@@ -354,18 +360,18 @@ def pool_under(probabilities: torch.Tensor, features: torch.Tensor) -> torch.Ten
         weights = probabilities.flatten(2)
         area = weights.sum(dim=-1, keepdim=True).clamp(min=1)
         # In this order of the factors the gradient of the features comes in the layout of the features.
-        return torch.matmul(features.flatten(2), (weights / area).transpose(1, 2)).transpose(1, 2)
+        return torch.matmul(features.flatten(2), weights.transpose(1, 2)).transpose(1, 2) / area
 
 
 @dataclass
 class FashionDetrMemory:
-    """What the decoder reads of one batch, the same in every stage; lists run over the four levels."""
+    """What the decoder reads of one batch, the same in every stage; lists run over the levels."""
 
     fused: torch.Tensor  # F_f (B, d, H/4, W/4)
     fused_evidence: torch.Tensor  # F_f to pool, float32
     evidence: list[torch.Tensor]  # F_i to pool, (B, d, h_i, w_i) float32
-    keys: list[torch.Tensor]  # W_k (F_i + position_i), (B, heads, h_i w_i, C)
-    values: list[torch.Tensor]  # W_v F_i, (B, heads, h_i w_i, C)
+    keys: list[torch.Tensor]  # W_k (F_i + position_i) of the attended levels, (B, heads, h_i w_i, C)
+    values: list[torch.Tensor]  # W_v F_i of the attended levels, (B, heads, h_i w_i, C)
     level_masks: list[torch.Tensor]  # 1 = image, 0 = padding, (B, 1, h_i, w_i)
     level_shares: list[torch.Tensor]  # share of a level's pixel that is image, (B, 1, h_i, w_i) float32
 
@@ -447,11 +453,12 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
 @torch.no_grad()
 def allowed_pixels(regions: list[torch.Tensor], memory: FashionDetrMemory) -> list[torch.Tensor]:
     """
-    Where internal attention may look, one boolean `(B, 1, N, h_i w_i)` a level: more than half of the pixel's image
-    part belongs to the mask; an empty mask may look at the whole image.
+    Where internal attention may look, one boolean `(B, 1, N, h_i w_i)` an attended level: more than half of the pixel's
+    image part belongs to the mask; an empty mask may look at the whole image.
     """
     allowed = []
-    for region, share, valid in zip(regions, memory.level_shares, memory.level_masks):
+    attended = slice(FIRST_ATTENDED_LEVEL, None)
+    for region, share, valid in zip(regions[attended], memory.level_shares[attended], memory.level_masks[attended]):
         inside = ((region > 0.5 * share) & (valid > 0)).flatten(2)
         empty = ~inside.any(dim=-1, keepdim=True)
         allowed.append((inside | (empty & (valid > 0).flatten(2)))[:, None])
@@ -641,8 +648,12 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
 
         keys, values = [], []
         if self.config.internal_attention:
-            keys = [split_heads(self.key_proj(tokens(maps + p)), heads) for maps, p in zip(levels, positions)]
-            values = [split_heads(self.value_proj(tokens(maps)), heads) for maps in levels]
+            attended = slice(FIRST_ATTENDED_LEVEL, None)
+            keys = [
+                split_heads(self.key_proj(tokens(maps + position)), heads)
+                for maps, position in zip(levels[attended], positions[attended])
+            ]
+            values = [split_heads(self.value_proj(tokens(maps)), heads) for maps in levels[attended]]
         # Every stage multiplies these maps by matrices: one layout and one precision for all their gradients.
         fused = self.fusion(levels, level_masks).contiguous()
         return FashionDetrMemory(
