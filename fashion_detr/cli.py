@@ -67,7 +67,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--model", required=True, help="folder of a trained model, or its id on the Hub (owner/name)")
     parser.add_argument("--output", required=True, type=Path, help="folder for the results; made if it is missing")
     parser.add_argument("--threshold", type=_fraction, default=0.5, help="least score of an object (0.5)")
-    parser.add_argument("--attribute_threshold", type=_fraction, default=0.5, help="least probability of one (0.5)")
+    parser.add_argument("--attribute_threshold", type=_fraction, help="least probability of one (0.3)")
     parser.add_argument("--top_k", type=_positive, default=100, help="largest number of objects in a photo (100)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (cpu)")
     parser.set_defaults(run=predict)
@@ -108,7 +108,7 @@ class _Predictor:
     model: "FashionDetrForInstanceSegmentation"
     processor: "FashionDetrImageProcessor"
     threshold: float
-    attribute_threshold: float
+    attribute_threshold: float | None
     top_k: int
 
     @classmethod
