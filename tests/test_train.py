@@ -195,6 +195,21 @@ def test_options(tmp_path):
         parse_arguments([str(shipped), "--use_cpu", "--output_dir", str(tmp_path)], ROOT / "none")
 
 
+@pytest.mark.parametrize(("capability", "kept"), [("AVX2", False), ("AVX512", True)])
+def test_bf16_is_left_where_the_processor_would_emulate_it(tmp_path, monkeypatch, caplog, capability, kept):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    args = FashionTrainingArguments(output_dir=str(tmp_path), bf16=True, use_cpu=True)
+    assert args.bf16 is kept
+    assert ("float32 instead" in caplog.text) is not kept
+
+
+def test_an_augmentation_that_changes_nothing_returns_the_photo():
+    image, masks = torch.randint(256, (3, 12, 8), dtype=torch.uint8), torch.rand(2, 12, 8).round()
+    masks[:, 0, 0] = 1
+    same, same_masks, kept = Augmentation()(image, masks, (12, 8), np.random.default_rng(0))
+    assert torch.equal(same, image) and torch.equal(same_masks, masks) and kept.all()
+
+
 def test_weights_of_the_wheel_fit():
     model = FashionDetrForInstanceSegmentation(
         FashionDetrConfig.from_backbone("tf_efficientnet_lite0", d_model=32, num_queries=4)

@@ -57,11 +57,12 @@ class Augmentation:
         # The window of the photo, in its own pixels, that fills the placed size.
         window = [min(side, max(1, round(new / ratio))) for side, new in zip((height, width), placed)]
         top, left = (int(random.integers(side - part + 1)) for side, part in zip((height, width), window))
-        image = tvF.resized_crop(image, top, left, *window, size=placed, antialias=True)
-        if len(masks):
-            masks = tvF.resized_crop(masks, top, left, *window, size=placed, antialias=True).clamp(0, 1)
-        else:
-            masks = masks.new_zeros(0, *placed)
+        if placed != [height, width] or window != placed:
+            image = tvF.resized_crop(image, top, left, *window, size=placed, antialias=True)
+            if len(masks):
+                masks = tvF.resized_crop(masks, top, left, *window, size=placed, antialias=True).clamp(0, 1)
+            else:
+                masks = masks.new_zeros(0, *placed)
         if random.random() < self.flip_probability:
             image, masks = image.flip(-1), masks.flip(-1)
         if self.color_jitter:
