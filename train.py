@@ -1,9 +1,7 @@
 """Trains Fashion DETR: `accelerate launch train.py [config.yaml] [--option value ...]`, also under torchrun."""
 
 import ctypes
-import json
 import logging
-import math
 import os
 import sys
 import time
@@ -22,7 +20,7 @@ from fashion_detr.data.fashionpedia import Vocabulary, find_split, load_fashionp
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import DataArguments, FashionTrainingArguments, ModelArguments, parse_arguments
 from fashion_detr.training.backbone_weights import load_backbone_weights
-from fashion_detr.training.report import draw_overlays, format_table
+from fashion_detr.training.report import draw_overlays, figures_document, format_table, write_metrics
 from fashion_detr.training.trainer import FashionTrainer
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
@@ -172,30 +170,19 @@ def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -
         return
     output_dir = Path(trainer.args.output_dir)
     config = trainer.model.config
-    figures, categories = trainer.metric.compute(), trainer.metric.per_category()
-    document = {
-        **figures,
-        "loss": loop_metrics["final_loss"],
-        "num_images": len(dataset),
-        "num_attributes": config.num_attributes,
-        "steps": trainer.state.global_step,
-        "training_minutes": round(minutes, 2),
-        "per_category": {
-            config.id2label[index]: categories[category_id] for index, category_id in enumerate(config.category_ids)
-        },
-    }
-    text = json.dumps(_without_nan(document), indent=2)
-    (output_dir / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    document = figures_document(
+        trainer.metric,
+        {category_id: config.id2label[index] for index, category_id in enumerate(config.category_ids)},
+        num_images=len(dataset),
+        num_attributes=config.num_attributes,
+        loss=loop_metrics["final_loss"],
+        steps=trainer.state.global_step,
+        training_minutes=round(minutes, 2),
+    )
+    write_metrics(document, output_dir)
     print(format_table(document))
     paths = draw_overlays(trainer.model, trainer.processing_class, dataset.examples, OVERLAYS, output_dir / "overlays")
     print(f"Model, metrics.json and {len(paths)} overlays: {output_dir}")
-
-
-def _without_nan(value):
-    """Undefined figures become null: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-    from . import FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+    from . import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+    from .data.fashionpedia import Vocabulary
+    from .metrics import FashionAveragePrecision
 
 PHOTO_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 RESULT_SUFFIXES = (".png", ".json")
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit status: 0 = done, 1 = a part of it failed, 2 = it could not run."""
     parser = argparse.ArgumentParser(prog="fashion-detr", description="Garments, parts and accessories in photos.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add_command in (_add_predict,):
+    for add_command in (_add_predict, _add_evaluate):
         add_command(commands)
     arguments = parser.parse_args(argv)
     try:
@@ -113,10 +115,7 @@ class _Predictor:
 
     @classmethod
     def load(cls, source: str, arguments: argparse.Namespace) -> "_Predictor":
-        import torch
-
-        if arguments.device == "cuda" and not torch.cuda.is_available():
-            raise CommandError("--device cuda: PyTorch sees no CUDA device here. Use --device cpu.")
+        _require_device(arguments.device)
         model, processor = _load_model(source)
         return cls(
             model.to(arguments.device), processor, arguments.threshold, arguments.attribute_threshold, arguments.top_k
@@ -289,6 +288,13 @@ def _load_model(source: str) -> "tuple[FashionDetrForInstanceSegmentation, Fashi
     return model, processor
 
 
+def _require_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CommandError("--device cuda: PyTorch sees no CUDA device here. Use --device cpu.")
+
+
 def _model_source(name: str) -> str:
     """
     The folder or the id on the Hub that `--model` means; an id is `owner/name` where no folder `owner` is here.
@@ -312,6 +318,107 @@ def _model_source(name: str) -> str:
             "training, or by their `save_pretrained`."
         )
     return str(folder)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a model, or a file of predictions",
+        description="AP_IoU and AP_IoU+F1 at the photos' original size: a table, and OUTPUT/metrics.json. Give either "
+        "--model and --data_dir, or --predictions and --annotations.",
+    )
+    parser.add_argument("--model", help="folder of a trained model, or its id on the Hub (owner/name)")
+    parser.add_argument("--data_dir", type=Path, help="data set in Fashionpedia's layout")
+    parser.add_argument("--split", default="val", help="split of the data set (val)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (cpu)")
+    parser.add_argument("--predictions", type=Path, help="results of any model, in Fashionpedia's result format")
+    parser.add_argument("--annotations", type=Path, help="the annotation file that they are held against")
+    parser.add_argument("--output", required=True, type=Path, help="folder for metrics.json; made if it is missing")
+    parser.set_defaults(run=evaluate)
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Runs `fashion-detr evaluate`."""
+    pairs = ((arguments.model, arguments.data_dir), (arguments.predictions, arguments.annotations))
+    complete, begun = [all(pair) for pair in pairs], [any(pair) for pair in pairs]
+    if complete != begun or sum(complete) != 1:
+        raise CommandError("evaluate needs either --model and --data_dir, or --predictions and --annotations.")
+    from .training.report import figures_document, format_table, write_metrics
+
+    score = _score_file if arguments.predictions else _score_model
+    try:
+        metric, vocabulary, num_images = score(arguments)
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    names = {category_id: name for category_id, name, _ in vocabulary.categories}
+    document = figures_document(metric, names, num_images=num_images, num_attributes=len(vocabulary.attributes))
+    print(format_table(document))
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        print(f"All figures: {write_metrics(document, arguments.output)}")
+    except OSError as error:
+        raise CommandError(f"The figures cannot be written to {arguments.output}: {error}.") from error
+    return 0
+
+
+def _score_file(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision, Vocabulary, int]":
+    """The metric of a file of predictions; the whole file is checked before anything is computed."""
+    from .data.fashionpedia import read_ground_truth, read_results
+
+    vocabulary, images = read_ground_truth(arguments.annotations)
+    results = read_results(arguments.predictions, vocabulary, {key: size for key, (size, _) in images.items()})
+    metric = _empty_metric(vocabulary)
+    for image_id, (_, annotations) in images.items():
+        metric.add(image_id, results.get(image_id, []), annotations)
+    return metric, vocabulary, len(images)
+
+
+def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision, Vocabulary, int]":
+    """The metric of a model on a split, photo by photo."""
+    import torch
+    from tqdm import tqdm
+
+    from .data.dataset import FashionDataset, FashionpediaExamples, collate
+    from .data.fashionpedia import find_split, load_fashionpedia, read_vocabulary
+
+    _require_device(arguments.device)
+    annotation_file, _ = find_split(arguments.data_dir, arguments.split)
+    vocabulary = read_vocabulary(annotation_file)
+    model, processor = _load_model(_model_source(arguments.model))
+    _require_vocabulary(model.config, vocabulary, arguments)
+    model.to(arguments.device)
+    examples = FashionpediaExamples(load_fashionpedia(arguments.data_dir, arguments.split))
+    dataset = FashionDataset(examples, processor, model.config, with_ground_truth=True)
+    metric = _empty_metric(vocabulary)
+    for index in tqdm(range(len(dataset)), desc="photos", file=sys.stderr):
+        batch = collate([dataset[index]])
+        (meta,) = batch["meta"]
+        with torch.inference_mode():
+            outputs = model(
+                batch["pixel_values"].to(arguments.device), pixel_mask=batch["pixel_mask"].to(arguments.device)
+            )
+        (found,) = processor.post_process_coco(outputs, [meta["size"]], model.config)
+        metric.add(meta["image_id"], found, meta["ground_truth"])
+    return metric, vocabulary, len(dataset)
+
+
+def _require_vocabulary(config: "FashionDetrConfig", vocabulary: "Vocabulary", arguments: argparse.Namespace) -> None:
+    expected = vocabulary.config_kwargs()
+    for field in ("category_ids", "attribute_ids"):
+        if sorted(getattr(config, field)) != sorted(expected[field]):
+            raise CommandError(
+                f"The model {arguments.model} and the data in {arguments.data_dir} do not share their {field}: "
+                f"{len(getattr(config, field))} in the model, {len(expected[field])} in the data. "
+                "A model is measured on the labels that it was trained on."
+            )
+
+
+def _empty_metric(vocabulary: "Vocabulary") -> "FashionAveragePrecision":
+    from .metrics import FashionAveragePrecision
+
+    return FashionAveragePrecision(
+        [entry[0] for entry in vocabulary.categories], [entry[0] for entry in vocabulary.attributes]
+    )
 
 
 @contextmanager

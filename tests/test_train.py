@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from transformers import set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+from fashion_detr.cli import main
 from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.dataset import FashionDataset, as_rle, collate
 from fashion_detr.data.fashionpedia import Vocabulary
@@ -279,6 +280,12 @@ def test_the_command_from_photos_to_metrics(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["3.png", "4.png", "5.png"]
     FashionDetrForInstanceSegmentation.from_pretrained(tmp_path / "out")
     FashionDetrImageProcessor.from_pretrained(tmp_path / "out")
+
+    # The saved model, measured on its own, comes to the same figures.
+    folders = ["--model", str(tmp_path / "out"), "--data_dir", str(tmp_path / "data")]
+    assert main(["evaluate", *folders, "--output", str(tmp_path / "again")]) == 0
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert again == {name: pytest.approx(metrics[name], abs=1e-6) for name in again}
 
 
 def test_imports_run_one_way():

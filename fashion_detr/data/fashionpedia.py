@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import mmap
 import os
 import re
 import reprlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ FEATURES = Features(
     }
 )
 
+_RESULT_KEYS = ("image_id", "category_id", "attribute_ids", "segmentation", "score")
 _SHOWN = 5  # cases that a message names before it only counts
 _ENTRY_FIELDS = {"id": int, "name": str}
 _FIELDS: dict[str, dict[str, Any]] = {  # the lists that a file must have, and the types in their entries
@@ -169,6 +171,99 @@ def fashionpedia_annotations(row: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for found in row["objects"]
     ]
+
+
+def read_ground_truth(
+    annotation_file: str | os.PathLike,
+) -> tuple[Vocabulary, dict[int, tuple[tuple[int, int], list[dict[str, Any]]]]]:
+    """An annotation file without its photos: the vocabulary, and image id -> ((height, width), annotations).
+
+    Every image of the file is there, also one without an annotation; masks are compressed run lengths.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is broken; the message has every problem, its count and first cases.
+    """
+    annotation_file = Path(annotation_file)
+    content = _read_annotations(annotation_file)
+    images = {image["id"]: ((image["height"], image["width"]), []) for image in content["images"]}
+    for annotation in _drop_degenerate_polygons(content["annotations"], annotation_file):
+        size, annotations = images[annotation["image_id"]]
+        rle = _compressed_rle(annotation["segmentation"], *size)
+        attribute_ids = annotation.get("attribute_ids") or []
+        annotations.append(annotation | {"segmentation": rle, "attribute_ids": attribute_ids})
+    vocabulary = Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
+    return vocabulary, images
+
+
+def read_results(
+    results_file: str | os.PathLike, vocabulary: Vocabulary, sizes: Mapping[int, tuple[int, int]]
+) -> dict[int, list[dict[str, Any]]]:
+    """A file of predictions in Fashionpedia's result format, checked as a whole: image id -> its predictions.
+
+    The format is a JSON list of `{"image_id", "category_id", "attribute_ids", "segmentation", "score"}`, the masks as
+    compressed or uncompressed run lengths of the image's size.
+
+    Args:
+        results_file: The file.
+        vocabulary: The ids that may occur.
+        sizes: Image id -> (height, width), of every image that may occur.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is broken; the message has every kind of problem, its count and first cases.
+    """
+    results_file = Path(results_file)
+    try:
+        entries = json.loads(results_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{results_file} is not valid JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise ValueError(f"{results_file} has to be a list of predictions, found {type(entries).__name__}.")
+    category_ids = {entry[0] for entry in vocabulary.categories}
+    attribute_ids = {entry[0] for entry in vocabulary.attributes}
+    problems, results = defaultdict(list), defaultdict(list)
+    for number, entry in enumerate(entries):
+        fault = _result_fault(entry, category_ids, attribute_ids, sizes)
+        if fault:
+            kind, found = fault
+            problems[kind].append(f"entry {number}: {found}")
+        else:
+            rle = _compressed_rle(entry["segmentation"], *sizes[entry["image_id"]])
+            results[entry["image_id"]].append(entry | {"segmentation": rle})
+    _refuse(results_file, problems)
+    return dict(results)
+
+
+def _result_fault(
+    entry: Any, category_ids: set[int], attribute_ids: set[int], sizes: Mapping[int, tuple[int, int]]
+) -> tuple[str, str] | None:
+    """The first thing that is wrong with a prediction: its kind, and what was found."""
+    if not isinstance(entry, dict):
+        return "entries that are no mappings", reprlib.repr(entry)
+    missing = [key for key in _RESULT_KEYS if key not in entry]
+    if missing:
+        return "missing keys", ", ".join(missing)
+    if not _is_known(entry["image_id"], sizes):
+        return "unknown image_id", reprlib.repr(entry["image_id"])
+    if not _is_known(entry["category_id"], category_ids):
+        return f"unknown category_id (expected {_span(category_ids)})", reprlib.repr(entry["category_id"])
+    if not isinstance(entry["attribute_ids"], list):
+        return "attribute_ids that are no list", reprlib.repr(entry["attribute_ids"])
+    unknown = [value for value in entry["attribute_ids"] if not _is_known(value, attribute_ids)]
+    if unknown:
+        return f"unknown attribute_ids (expected {_span(attribute_ids)})", reprlib.repr(unknown)
+    score = entry["score"]
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        return "scores that are no finite number", reprlib.repr(score)
+    if not isinstance(entry["segmentation"], dict):
+        return "segmentations that are no run lengths", reprlib.repr(entry["segmentation"])
+    fault = _segmentation_fault(entry["segmentation"], list(sizes[entry["image_id"]]))
+    return ("segmentations that do not fit the format or their image", fault) if fault else None
+
+
+def _is_known(value: Any, known: Container) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in known
 
 
 def _columns(entries: tuple[tuple[int, str, str], ...]) -> tuple[list[int], list[str], list[str]]:

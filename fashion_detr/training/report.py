@@ -1,6 +1,8 @@
 """What a run shows at its end: a table of figures and pictures of held-out images."""
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from PIL import Image
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..data.dataset import Example
 from ..image_processing_fashion_detr import FashionDetrImageProcessor, decode_segmentation, to_rgb
+from ..metrics import FashionAveragePrecision
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
 from ..visualization import contact_sheet, draw_objects
 
@@ -18,10 +21,45 @@ FIGURES = ("AP_IoU", "AP_IoU+F1", "AP50_IoU", "AP75_IoU", "AP_IoU_small", "AP_Io
 OVERLAY_THRESHOLD = 0.3
 
 
+def figures_document(
+    metric: FashionAveragePrecision, names: Mapping[int, str], num_images: int, num_attributes: int, **more: Any
+) -> dict[str, Any]:
+    """
+    What `metrics.json` holds: the figures as fractions, what they depend on, and `per_category`.
+
+    Args:
+        metric: The metric, with every image in it.
+        names: Category id -> name.
+        num_images, num_attributes: How many images were judged, and A.
+        more: Further entries, such as the number of steps.
+    """
+    categories = metric.per_category()
+    return {
+        **metric.compute(),
+        "num_images": num_images,
+        "num_attributes": num_attributes,
+        **more,
+        "per_category": {name: categories[category_id] for category_id, name in names.items()},
+    }
+
+
+def write_metrics(document: dict[str, Any], output_dir: Path) -> Path:
+    """Writes `metrics.json`; figures without any ground truth are null, as JSON has no NaN. Returns its path."""
+    path = output_dir / "metrics.json"
+    path.write_text(json.dumps(_without_nan(document), indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def format_table(document: dict[str, Any]) -> str:
     """The figures of `metrics.json` in percent, then one row a category that occurs, most frequent first."""
     rows = [(name, _percent(document[name])) for name in FIGURES]
-    width = max(len(name) for name in document["per_category"])
+    width = max(len(name) for name in (*FIGURES, *document["per_category"]))
     lines = [
         f"{document['num_images']} held-out images, A = {document['num_attributes']} attributes, percent",
         "",
