@@ -5,16 +5,21 @@ import copy
 import io
 import math
 import pickle
+import re
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from fashion_detr import metrics
 from fashion_detr.metrics import FASHIONPEDIA_ATTRIBUTED_CATEGORY_IDS, FashionAveragePrecision, binary_macro_f1
 
 SIZE = 160
@@ -110,12 +115,12 @@ def test_perfect_scene() -> None:
     true = [truth(0, box(0, 0, 60, 60), [3, 7]), truth(23, box(80, 80, 60, 60), [])]
     figures = measure({1: ([{**one, "score": 0.9} for one in true], true)}).compute()
 
-    ones = {"AP_IoU", "AP_IoU+F1", "AP_F1", "AP50_IoU", "AP75_IoU", "AR_IoU_100", "AP_IoU_official"}
-    ones |= {"AP_IoU_medium", "AP_IoU+F1_medium"}
-    nans = {"AP_IoU_small", "AP_IoU_large", "AP_IoU+F1_small", "AP_IoU+F1_large"}
-    assert figures.keys() == ones | nans
-    assert all(figures[name] == approx(1) for name in ones)
+    # Both attributes are named for the one shirt that carries them; two instances hide nothing of each other.
+    assert figures.pop("attribute_gap") == approx(0)
+    nans = {name for name in figures if name.endswith(("_small", "_large", "_25_50", "_50_100", "_head", "_mid"))}
+    assert len(nans) == 4 * 2 * 2 + 2 + 2 and len(figures) == 93
     assert all(math.isnan(figures[name]) for name in nans)
+    assert {name for name in figures if figures[name] == approx(1)} == figures.keys() - nans
 
 
 def test_empty_predictions() -> None:
@@ -124,12 +129,18 @@ def test_empty_predictions() -> None:
     figures = metric.compute()
     assert figures["AP_IoU"] == figures["AP_IoU+F1"] == figures["AP_IoU_medium"] == figures["AR_IoU_100"] == 0.0
     assert math.isnan(figures["AP_IoU_small"])
-    assert metric.per_category()[0] == {"AP_IoU": 0.0, "AP_IoU+F1": 0.0, "instances": 1}
+    shirt = metric.per_category()[0]
+    assert shirt == {"AP_IoU": 0, "AP50_IoU": 0, "AP75_IoU": 0, "AP_IoU+F1": 0, "AP_F1": 0, "instances": 1}
+    # Nothing was found, so nothing is known of the attribute but that one instance carries it.
+    assert metric.per_attribute()[3]["support"] == 1 and metric.per_attribute()[3]["found"] == 0
+    assert math.isnan(metric.per_attribute()[3]["F1"])
     assert math.isnan(metric.per_category()[23]["AP_IoU"])
 
 
 def test_no_image_at_all() -> None:
-    assert all(math.isnan(value) for value in measure({}).compute().values())
+    metric = measure({})
+    assert all(math.isnan(value) for value in metric.compute().values())
+    assert metric.per_attribute() == metric.precision_recall() == {}
 
 
 def test_mixed_scene() -> None:
@@ -168,11 +179,46 @@ def test_mixed_scene() -> None:
     assert figures["AP_F1"] == approx((6 * both + 4 * second_only + 1) / 11)
     # Recall of the coats: 1 at three IoU thresholds, 1/2 at seven.
     assert figures["AR_IoU_100"] == approx(((3 * 1 + 7 * 0.5) / 10 + 1) / 2)
-    assert metric.per_category()[9] == {
-        "AP_IoU": approx(coat_iou),
-        "AP_IoU+F1": approx(coat_joint),
-        "instances": 2,
-    }
+    # The best detection of an image alone: the first coat at three thresholds; with the best ten, as with all.
+    assert figures["AR_IoU_1"] == approx((0.3 * 0.5 + 1) / 2) and figures["AR_IoU_10"] == figures["AR_IoU_100"]
+    coat = metric.per_category()[9]
+    assert coat["AP_IoU"] == approx(coat_iou) and coat["AP_IoU+F1"] == approx(coat_joint) and coat["instances"] == 2
+    # One F1 threshold: .75 is reached by the 0.9 (7/9), .80 is not.
+    assert figures["AP_IoU+F1@0.75"] == approx((coat_iou + 1) / 2)
+    assert figures["AP_IoU+F1@0.80"] == approx((second_only + 1) / 2)
+    assert figures["AP50_IoU+F1@0.75"] == approx((both + 1) / 2)
+    groups = metric.per_supercategory()
+    assert groups["outerwear"]["AP_IoU"] == approx(coat_iou) and groups["accessories"]["AP_IoU"] == approx(1)
+    # Attributes of what was found (IoU of at least 0.5): 3 named and true, 7 true and not named, 20 named and true.
+    # The shoe is held to IoU alone, so that its wrong 3 costs nothing.
+    attributes = metric.per_attribute()
+    assert {one: attributes[one]["F1"] for one in attributes} == {3: 1, 7: 0, 20: 1}
+    assert attributes[7] | {"precision": None} == {
+        "support": 1, "found": 1, "precision": None, "recall": 0, "F1": 0, "band": "tail"
+    }  # fmt: skip
+    assert math.isnan(attributes[7]["precision"])  # it was never named
+    assert figures["attribute_F1"] == figures["attribute_F1_tail"] == approx(2 / 3)
+    curves = metric.precision_recall()
+    assert curves["AP50_IoU"][[0, 50, 51, 100]] == pytest.approx([1, 1, (2 / 3 + 1) / 2, (2 / 3 + 1) / 2])
+    assert {name: curve.mean() for name, curve in curves.items()} == {name: approx(figures[name]) for name in curves}
+
+
+def test_average_precision_by_cover() -> None:
+    # Three coats. The first says that 60 % of it are hidden; the second is a frame of 40 x 40 around the third, which
+    # takes 20 x 20 of its box: 400 / 1,600 = 25 % of it are others'. The third is whole. Only the second is found.
+    frame, inside = box(0, 60, 40, 40), box(10, 70, 20, 20)
+    coats = [
+        truth(9, box(60, 0, 30, 30), [], covered=0.6),
+        truth(9, frame & ~inside, []),
+        truth(9, inside, []),
+    ]
+    figures = measure({1: ([{**coats[1], "score": 0.9}], coats)}).compute()
+    assert figures["AP_IoU_covered_25_50"] == approx(1)
+    assert figures["AP_IoU_covered_0_25"] == figures["AP_IoU_covered_50_100"] == 0
+    # A part lies on its garment and is of its mask. Neither hides the other, though the part does not fill its box.
+    frame_on_coat = box(65, 5, 10, 10) & ~box(67, 7, 6, 6)
+    on_coat = measure({1: ([], [truth(9, box(60, 0, 30, 30), []), truth(31, frame_on_coat, [])])})
+    assert [record["truth_covered"].tolist() for record in on_coat.state()[1].values()] == [[0.0], [0.0]]
 
 
 def test_the_official_walk_is_not_the_highest_iou() -> None:
@@ -264,28 +310,98 @@ def official_evaluator(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return pytest.importorskip("fashionpedia.fp_eval")
 
 
-def run_official(module: types.ModuleType, scene: Scene) -> dict[str, float]:
-    dataset, results = coco_dataset(scene)
+def official_figures(
+    module: types.ModuleType, dataset: dict[str, Any], results: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Every number that the official evaluator has, under our names; super-categories under (name, figure)."""
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = module.Fashionpedia()
         ground_truth.dataset = dataset
         ground_truth.createIndex()
         evaluation = module.FPEval(ground_truth, ground_truth.loadRes(results), "segm")
         evaluation.run()
-    joint, iou, f1 = evaluation.results, evaluation.resultDet, evaluation.resultF1
-    areas = {f"AP_IoU+F1_{name}": joint[f"AP{name[0]}"] for name in ("small", "medium", "large")}
-    return {"AP_IoU+F1": joint["AP"], "AP_F1": f1["AP"], "AP_IoU_official": iou["AP"], **areas}
+    figures = {}
+    for question, found in (
+        ("IoU+F1", evaluation.results),
+        ("F1", evaluation.resultF1),
+        ("IoU_official", evaluation.resultDet),
+    ):
+        for name, value in found.items():
+            if supercategory := {"APo": "outerwear", "APa": "accessories", "APp": "parts"}.get(name):
+                figures[supercategory, f"AP_{question}"] = value
+            else:
+                figures[our_name(name, question)] = value
+    return figures
+
+
+def our_name(name: str, question: str) -> str:
+    """AP_IOU50_F175 -> AP50_IoU+F1@0.75, APs -> AP_IoU+F1_small, AR@10 -> AR_IoU+F1_10, ARm@100 -> AR_IoU+F1_medium."""
+    areas = {"s": "_small", "m": "_medium", "l": "_large"}
+    kind, rest = name[:2], name[2:]
+    if kind == "AR":
+        return f"AR_{question}" + (areas[rest[0]] if rest[0] in areas else f"_{rest[1:]}")
+    if rest in areas:
+        return f"AP_{question}{areas[rest]}"
+    iou = re.search(r"IOU(\d+)", rest)
+    f1 = re.search(r"F1(\d+)", rest)
+    return f"AP{iou[1] if iou else ''}_{question}" + (f"@0.{f1[1]}" if f1 else "")
+
+
+def assert_equals_the_official_one(module: types.ModuleType, scene: Scene) -> None:
+    expected = official_figures(module, *coco_dataset(scene))
+    metric = measure(scene)
+    figures, groups = metric.compute(), metric.per_supercategory()
+    found = {name: groups[name[0]][name[1]] if isinstance(name, tuple) else figures[name] for name in expected}
+    assert len(expected) == 49
+    assert_equal_to(expected, found)
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> Scene:
+    """Up to three images: crowds, tied scores, duplicated and shifted boxes, empty sides and attribute lists."""
+    scene: Scene = {}
+    attribute_lists = st.lists(st.sampled_from(ATTRIBUTE_IDS), unique=True, max_size=4)
+    sides = st.sampled_from([0, 4, 12, 32, 60, 100])  # an empty mask, small ones, the border of 32 x 32, large ones
+    categories = st.sampled_from(DRAWN_CATEGORY_IDS)
+    for image_id in range(draw(st.integers(1, 3))):
+        truths, predictions = [], []
+        for _ in range(draw(st.integers(0, 4))):
+            place = (draw(st.integers(0, 60)), draw(st.integers(0, 60)), draw(sides), draw(sides))
+            crowd = draw(st.booleans()) and draw(st.booleans())
+            true = truth(draw(categories), box(*place), draw(attribute_lists), iscrowd=int(crowd))
+            true["area"] = float(place[2] * place[3])
+            truths.append(true)
+            for _ in range(draw(st.integers(0, 3))):
+                shift = draw(st.sampled_from([0, 0, 2, 7, 20]))
+                moved = box(place[0] + shift, place[1], place[2], place[3])
+                same = draw(st.booleans())
+                category_id = true["category_id"] if same or draw(st.booleans()) else draw(categories)
+                attribute_ids = true["attribute_ids"] if same else draw(attribute_lists)
+                score = draw(st.sampled_from([0.1, 0.5, 0.5, 0.9]))
+                predictions.append(prediction(category_id, moved, attribute_ids, score))
+        scene[image_id] = (predictions, truths)
+    return scene
+
+
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(scene=scenes())
+def test_every_number_equals_the_official_one_on_drawn_scenes(
+    scene: Scene, official_evaluator: types.ModuleType
+) -> None:
+    if any(predictions for predictions, _ in scene.values()):  # the official reader fails on an empty result list
+        assert_equals_the_official_one(official_evaluator, scene)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_joint_metric_equals_the_official_one(seed: int, official_evaluator: types.ModuleType) -> None:
-    scene = draw_scene(seed, images=3)
-    assert_equal_to(run_official(official_evaluator, scene), measure(scene).compute())
+def test_every_number_equals_the_official_one(seed: int, official_evaluator: types.ModuleType) -> None:
+    assert_equals_the_official_one(official_evaluator, draw_scene(seed, images=3))
 
 
-def test_joint_metric_equals_the_official_one_beyond_100_detections(official_evaluator: types.ModuleType) -> None:
-    scene = crowded_scene(0)
-    assert_equal_to(run_official(official_evaluator, scene), measure(scene).compute())
+@pytest.mark.parametrize("category_id", [0, 23])
+def test_every_number_equals_the_official_one_beyond_100_detections(
+    category_id: int, official_evaluator: types.ModuleType
+) -> None:
+    assert_equals_the_official_one(official_evaluator, crowded_scene(category_id))
 
 
 def test_f1_equals_scikit_learn() -> None:
@@ -351,6 +467,54 @@ def test_figures_follow_what_is_added_later() -> None:
     assert metric.compute()["AP_IoU"] == pytest.approx(51 / 101)  # one of two found: recall levels up to 0.5
 
 
+def test_best_attribute_thresholds() -> None:
+    # Twenty coats, found exactly, A = 6. Odd ones carry 3, even ones 7. Probabilities of 3: 0.2 if carried, else 0.12;
+    # of 7: 0.7 if carried, else 0.62. One threshold for all:
+    #   below 0.12 both are named always: present 2*1/3, absent 2*4/(4+5) = 0.889, macro 0.778: 6 of 10 F1 thresholds;
+    #   0.15 names 3 rightly and 7 always: 0.778 for the odd ones (6 of 10), 1 for the even ones: (0.6 + 1) / 2 = 0.8;
+    #   0.65 names 7 rightly and 3 never: the odd ones 0 and 2*5/11, macro 0.4545 (0 of 10): 0.5. So 0.15 is best.
+    # With 0.65 for the attribute 7 all is right.
+    metric = measure({})
+    for image_id in range(20):
+        carried = image_id % 2
+        scores = [0.0, 0.2 if carried else 0.12, 0.62 if carried else 0.7, 0.0, 0.0, 0.0]
+        true = truth(9, box(0, 0, 40, 40), [3] if carried else [7])
+        metric.add(image_id, [{**true, "score": 0.5, "attribute_scores": scores}], [true])
+    assert metric.best_attribute_thresholds() == (0.15, [0.15, 0.15, 0.65, 0.15, 0.15, 0.15])
+
+    with pytest.raises(ValueError, match="without 'attribute_scores'"):
+        measure({1: ([{**true, "score": 0.5}], [true])}).best_attribute_thresholds()
+    with pytest.raises(ValueError, match=r"no instance .* was found"):
+        measure({1: ([], [true])}).best_attribute_thresholds()
+
+
+def test_rare_attributes_keep_the_threshold_of_all() -> None:
+    true = truth(9, box(0, 0, 40, 40), [3, 7])
+    metric = measure({})
+    for image_id in range(9):  # one found instance too few
+        scores = [0.0, 0.9, 0.1, 0.0, 0.0, 0.0]
+        metric.add(image_id, [{**true, "score": 0.5, "attribute_scores": scores}], [true])
+    for_all, each = metric.best_attribute_thresholds()
+    assert set(each) == {for_all}
+
+
+def test_the_module_of_evaluate_comes_to_the_same_figures() -> None:
+    evaluate = pytest.importorskip("evaluate")
+    module = evaluate.load(str(Path(metrics.__file__).parent / "fashion_ap"))
+    scene = draw_scene(3)
+    for image_id, (predictions, ground_truth) in scene.items():
+        module.add_batch(predictions=[predictions], references=[{"image_id": image_id, "annotations": ground_truth}])
+    figures = module.compute(category_ids=CATEGORY_IDS, attribute_ids=ATTRIBUTE_IDS)
+    metric = measure(scene)
+    assert {name: figures[name] for name in metric.compute()} == pytest.approx(metric.compute(), abs=0, nan_ok=True)
+    assert figures["per_supercategory"].keys() == {"outerwear", "accessories", "parts"}
+    assert figures["per_attribute"][3]["support"] == metric.per_attribute()[3]["support"] > 0
+    # Bool masks, one call, Fashionpedia's own vocabulary by default; A = 294.
+    coat = {"category_id": 9, "attribute_ids": [], "segmentation": box(0, 0, 40, 40)}
+    again = module.compute(predictions=[[{**coat, "score": 0.5}]], references=[{"image_id": 1, "annotations": [coat]}])
+    assert again["AP_IoU+F1"] == approx(1)
+
+
 def test_attributed_categories() -> None:
     true = [truth(9, box(0, 0, 40, 40), [3]), truth(23, box(80, 0, 40, 40), [])]
     bare = [{**one, "attribute_ids": [7], "score": 1.0} for one in true]
@@ -395,6 +559,8 @@ GOOD = prediction(9, box(0, 0, 40, 40), [3], 0.5)
         ({**GOOD, "attribute_ids": None}, "prediction 1: attribute_ids is None, expected a list"),
         ({**GOOD, "score": float("nan")}, "prediction 1: score is nan, expected a finite number"),
         ({**GOOD, "score": "high"}, "prediction 1: score is 'high', expected a number"),
+        ({**GOOD, "attribute_scores": [0.5]}, r"prediction 1: attribute_scores is of shape \(1,\), expected 6 prob"),
+        ({**GOOD, "attribute_scores": [0, 0, 0, 0, 0, 7]}, "prediction 1: attribute_scores is from 0.0 to 7.0, expec"),
         ({**GOOD, "segmentation": np.ones((9, 8), dtype=bool)}, r"prediction 1: .* is \(9, 8\), expected \(160, 160\)"),
         ({**GOOD, "segmentation": rle(np.ones((9, 8)))}, r"prediction 1: .* is \(9, 8\), .* image 7, ground truth 0"),
         ({**GOOD, "segmentation": np.ones((9, 8))}, "prediction 1: segmentation is .* float64, expected"),
@@ -415,6 +581,10 @@ def test_mistakes_in_ground_truth_and_vocabulary_are_named() -> None:
         measure({7: ([], [truth(99, box(0, 0, 4, 4), [])])})
     with pytest.raises(ValueError, match="ground truth 0: area is nan"):
         measure({7: ([], [truth(9, box(0, 0, 4, 4), [], area=math.nan)])})
+    with pytest.raises(ValueError, match="ground truth 0: covered is 60"):
+        measure({7: ([], [truth(9, box(0, 0, 4, 4), [], covered=60)])})
+    with pytest.raises(ValueError, match=r"super-category 'tops' holds \[1\]"):
+        FashionAveragePrecision([0], [3], supercategories={"tops": [0, 1]})
     with pytest.raises(ValueError, match=r"attribute_ids holds \[3\] more than once"):
         FashionAveragePrecision([0], [3, 3])
     with pytest.raises(ValueError, match=r"attributed_category_ids holds \[5\]"):

@@ -3,403 +3,161 @@
 Two questions are asked of a detection: does its mask overlap an instance of its category (IoU), and does it name that
 instance's attributes (binary macro F1)? `AP_IoU` asks the first, `AP_IoU+F1` both at once.
 
-Sources: COCO's evaluator (`pycocotools.cocoeval`), which `AP_IoU` equals, and Fashionpedia's (`fashionpedia` 1.1 on
-PyPI, Jia et al., ECCV 2020), which `AP_IoU+F1`, `AP_F1` and `AP_IoU_official` equal. The two differ in how a detection
-finds its instance. COCO gives it the free instance with the highest IoU. Fashionpedia, for categories that carry
-attributes, walks along the free instances and moves on only to one that is at least as good in IoU AND in F1, even
-where no F1 is asked for; and a crowd region, once matched, is gone, where COCO's absorbs any number of detections.
+Sources: COCO's evaluator (`pycocotools.cocoeval`), which the figures of `IoU` equal, and Fashionpedia's (`fashionpedia`
+1.1 on PyPI, Jia et al., ECCV 2020), which those of `IoU+F1`, `F1` and `IoU_official` equal. The two differ in how a
+detection finds its instance. COCO gives it the free instance with the highest IoU. Fashionpedia, for categories that
+carry attributes, walks along the free instances and moves on only to one that is at least as good in IoU AND in F1,
+even where no F1 is asked for; and a crowd region, once matched, is gone, where COCO's absorbs any number of detections.
 """
 
 import math
-import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-# Fashionpedia's evaluator hard-codes which of its 46 categories (ids 0 to 45) are held to the F1 thresholds.
+from .attributes import AttributeFigures, attribute_figures, best_thresholds
+from .entries import EntryReader, mistake, read_image_id, require_distinct, summary
+from .matching import (
+    AREA_RANGES,
+    COCO_RULE,
+    COVER_RANGES,
+    JOINT_RULE,
+    MAX_DETECTIONS,
+    THRESHOLDS,
+    CategoryRecord,
+    ImageRecord,
+    image_record,
+    match_category,
+    precision_at_recall,
+    recall,
+)
+
+# Fashionpedia's evaluator hard-codes which of its 46 categories (ids 0 to 45) are held to the F1 thresholds, and its
+# three super-categories.
 FASHIONPEDIA_CATEGORY_IDS = frozenset(range(46))
 FASHIONPEDIA_ATTRIBUTED_CATEGORY_IDS = frozenset((*range(13), 28, 29, 31, 32, 33))
+FASHIONPEDIA_SUPERCATEGORIES = {"outerwear": range(13), "accessories": range(13, 27), "parts": range(27, 46)}
 
-# A threshold below every IoU and F1 asks for nothing; as the last entry it yields the figures of one criterion alone.
-NO_THRESHOLD = -1.0
-THRESHOLDS = np.append(np.linspace(0.5, 0.95, 10), NO_THRESHOLD)
-ASKING = slice(0, 10)
-AT_50, AT_75, UNASKED = 0, 5, 10
+ASKING = slice(0, 10)  # the thresholds .50 to .95
+UNASKED = -1
+ALL_AREAS = 0
+AREAS = {name: place for place, name in enumerate(AREA_RANGES) if place != ALL_AREAS}
+COVERS = {name: place for place, name in enumerate(COVER_RANGES, start=len(AREA_RANGES))}
+# For figures at one threshold: its name, and its place among the thresholds.
+SINGLE_THRESHOLDS = {"50": 0, "75": 5}
+F1_THRESHOLDS = {f"{threshold:.2f}": place for place, threshold in enumerate(THRESHOLDS[ASKING])}
 
-RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
-MAX_DETECTIONS = 100  # per image and category, the best scores first
-
-# Mask areas in pixels, both ends included, as in COCO: an instance of 32 x 32 is small and medium.
-AREA_RANGES = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
-AREA_NAMES = tuple(AREA_RANGES)
-ALL_AREAS = AREA_NAMES.index("all")
-
-
-class CategoryRecord(TypedDict):
-    """What matching needs of one category in one image: D detections by falling score, G ground truths as given."""
-
-    scores: np.ndarray  # (D,) float64
-    areas: np.ndarray  # (D,) float64, pixels of the mask
-    ious: np.ndarray  # (D, G) float64 in 0..1; for a crowd: share of the detection that lies inside it
-    f1s: np.ndarray  # (D, G) float64 in 0..1
-    truth_areas: np.ndarray  # (G,) float64
-    truth_crowds: np.ndarray  # (G,) bool
-    truth_attribute_counts: np.ndarray  # (G,) int64
-
-
-ImageRecord = dict[int, CategoryRecord]
 State = dict[int | str, ImageRecord]
 
 
-# --- Reading what the caller hands over -------------------------------------------------------------------------------
+# --- One category -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Instance:
-    """A detection or a ground truth after its checks; `where` names it in messages."""
-
-    where: str
-    category_id: int
-    rle: dict[str, Any]
-    attributes: np.ndarray  # (A,) bool
-    area: float
-    score: float = 0.0
-    crowd: bool = False
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return tuple(self.rle["size"])
-
-
-@dataclass(frozen=True)
-class _Vocabulary:
-    """The ids that may occur, and the column of each attribute in a multi-hot vector."""
-
-    category_ids: tuple[int, ...]
-    attribute_columns: dict[int, int]
-
-    def read_prediction(self, entry: Mapping[str, Any], where: str) -> _Instance:
-        score = _read_number(_get(entry, "score", where), "score", where)
-        return _Instance(**self._read_common(entry, where), score=score)
-
-    def read_truth(self, entry: Mapping[str, Any], where: str) -> _Instance:
-        common = self._read_common(entry, where)
-        if entry.get("area") is not None:
-            common["area"] = _read_number(entry["area"], "area", where)
-        return _Instance(**common, crowd=bool(entry.get("iscrowd", False)))
-
-    def _read_common(self, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-        rle = _read_segmentation(_get(entry, "segmentation", where), where)
-        return {
-            "where": where,
-            "category_id": self._read_category(_get(entry, "category_id", where), where),
-            "rle": rle,
-            "attributes": self._read_attributes(_get(entry, "attribute_ids", where), where),
-            "area": float(coco_mask.area(rle)),
-        }
-
-    def _read_category(self, value: Any, where: str) -> int:
-        category_id = _read_integer(value, "category_id", where)
-        if category_id not in self.category_ids:
-            raise _mistake(where, "category_id", category_id, f"one of {_summary(self.category_ids)}")
-        return category_id
-
-    def _read_attributes(self, values: Any, where: str) -> np.ndarray:
-        if values is None or isinstance(values, str) or not hasattr(values, "__iter__"):
-            raise _mistake(where, "attribute_ids", repr(values), "a list of attribute ids")
-        attributes = np.zeros(len(self.attribute_columns), dtype=bool)
-        for value in values:
-            attribute_id = _read_integer(value, "attribute_ids' entry", where)
-            if attribute_id not in self.attribute_columns:
-                expected = f"one of {_summary(self.attribute_columns)}"
-                raise _mistake(where, "attribute_ids' entry", attribute_id, expected)
-            attributes[self.attribute_columns[attribute_id]] = True
-        return attributes
-
-
-def _mistake(where: str, what: str, found: Any, expected: str) -> ValueError:
-    return ValueError(f"{where}: {what} is {found}, expected {expected}")
-
-
-def _summary(ids: Sequence[int] | Mapping[int, int]) -> str:
-    return f"the {len(ids)} ids of the vocabulary ({min(ids)} to {max(ids)})" if ids else "an empty vocabulary"
-
-
-def _get(entry: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in entry:
-        raise _mistake(where, f"the key {key!r}", "missing", f"it beside {sorted(entry)}")
-    return entry[key]
-
-
-def _read_integer(value: Any, what: str, where: str) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise _mistake(where, what, repr(value), "an integer") from None
-
-
-def _read_number(value: Any, what: str, where: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise _mistake(where, what, repr(value), "a number") from None
-    if not math.isfinite(number):
-        raise _mistake(where, what, number, "a finite number")
-    return number
-
-
-def _read_image_id(image_id: Hashable) -> int | str:
-    return image_id if isinstance(image_id, str) else _read_integer(image_id, "image_id", f"image {image_id!r}")
-
-
-def _read_segmentation(segmentation: Any, where: str) -> dict[str, Any]:
-    """Compressed RLE of either form. Raises ValueError for any other form."""
-    if isinstance(segmentation, Mapping):
-        return _read_rle(segmentation, where)
-    mask = np.asarray(segmentation)
-    if mask.ndim != 2 or mask.dtype != bool:
-        found = f"an array of shape {mask.shape} and dtype {mask.dtype}"
-        raise _mistake(where, "segmentation", found, "a compressed RLE or a bool array of shape (height, width)")
-    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-
-
-def _read_rle(rle: Mapping[str, Any], where: str) -> dict[str, Any]:
-    counts, size = _get(rle, "counts", where), _get(rle, "size", where)
-    if not isinstance(counts, bytes | str):
-        raise _mistake(where, "RLE's counts", f"a {type(counts).__name__}", "compressed: bytes or str")
-    if len(size) != 2:
-        raise _mistake(where, "RLE's size", list(size), "[height, width]")
-    return {"size": [_read_integer(side, "RLE's size", where) for side in size], "counts": counts}
-
-
-def _require_one_size(instances: Sequence[_Instance]) -> None:
-    """Masks of one image are compared pixel by pixel: every one has the (height, width) of the first."""
-    for instance in instances:
-        if instance.size != instances[0].size:
-            expected = f"{instances[0].size} as in {instances[0].where}"
-            raise _mistake(instance.where, "the mask's (height, width)", instance.size, expected)
-
-
-# --- From an image to its record --------------------------------------------------------------------------------------
-
-
-def binary_macro_f1(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Binary macro F1 of every pair of attribute vectors: the mean of the F1 of "present" and the F1 of "absent".
-
-    A class that neither vector has is left out of the mean, as in `sklearn.metrics.f1_score(average="macro")`, so two
-    empty vectors score 1. "Absent" is a class with hundreds of members: the figure depends on A.
-
-    Args:
-        predicted: (D, A) bool.
-        true: (G, A) bool.
-
-    Returns:
-        (D, G) float64 in 0..1, equal to scikit-learn's to the last bit.
+class _Figures:
     """
-    predicted, true = predicted.astype(np.float64), true.astype(np.float64)
-    attributes = predicted.shape[1]
-    both_present = predicted @ true.T
-    present = predicted.sum(axis=1)[:, None] + true.sum(axis=1)[None, :]
-    both_absent = attributes - present + both_present
-    absent = 2 * attributes - present
-    f1_present = np.divide(2 * both_present, present, out=np.zeros_like(present), where=present > 0)
-    f1_absent = np.divide(2 * both_absent, absent, out=np.zeros_like(absent), where=absent > 0)
-    classes = (present > 0).astype(np.float64) + (absent > 0)
-    return (f1_present + f1_absent) / np.maximum(classes, 1)  # no class at all: a vocabulary without attributes
-
-
-def _ious(detections: Sequence[_Instance], truths: Sequence[_Instance]) -> np.ndarray:
-    if not detections or not truths:
-        return np.zeros((len(detections), len(truths)))
-    crowds = [truth.crowd for truth in truths]
-    return np.asarray(coco_mask.iou([one.rle for one in detections], [one.rle for one in truths], crowds))
-
-
-def _stack_attributes(instances: Sequence[_Instance], attributes: int) -> np.ndarray:
-    return np.array([instance.attributes for instance in instances], dtype=bool).reshape(len(instances), attributes)
-
-
-def _category_record(detections: Sequence[_Instance], truths: Sequence[_Instance], attributes: int) -> CategoryRecord:
-    detections = sorted(detections, key=lambda detection: -detection.score)[:MAX_DETECTIONS]  # stable: ties keep order
-    true_attributes = _stack_attributes(truths, attributes)
-    return {
-        "scores": np.array([detection.score for detection in detections], dtype=np.float64),
-        "areas": np.array([detection.area for detection in detections], dtype=np.float64),
-        "ious": _ious(detections, truths),
-        "f1s": binary_macro_f1(_stack_attributes(detections, attributes), true_attributes),
-        "truth_areas": np.array([truth.area for truth in truths], dtype=np.float64),
-        "truth_crowds": np.array([truth.crowd for truth in truths], dtype=bool),
-        "truth_attribute_counts": true_attributes.sum(axis=1),
-    }
-
-
-def _image_record(detections: Sequence[_Instance], truths: Sequence[_Instance], attributes: int) -> ImageRecord:
-    def of(category_id: int, instances: Sequence[_Instance]) -> list[_Instance]:
-        return [instance for instance in instances if instance.category_id == category_id]
-
-    category_ids = sorted({instance.category_id for instance in (*detections, *truths)})
-    return {one: _category_record(of(one, detections), of(one, truths), attributes) for one in category_ids}
-
-
-# --- Matching: R area ranges, T IoU thresholds, F F1 thresholds at once -----------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """How detections of a category find their instances; the module's docstring tells why there are two ways."""
-
-    f1_thresholds: np.ndarray  # (F,)
-    weighs_f1: bool
-    crowds_absorb: bool
-
-
-COCO_RULE = _Rule(f1_thresholds=THRESHOLDS[[UNASKED]], weighs_f1=False, crowds_absorb=True)
-JOINT_RULE = _Rule(f1_thresholds=THRESHOLDS, weighs_f1=True, crowds_absorb=False)
-
-
-def _outside(areas: np.ndarray) -> np.ndarray:
-    """(R, N) bool: which of N areas lie outside each area range."""
-    lower, upper = np.array(list(AREA_RANGES.values())).T[:, :, None]
-    return (areas < lower) | (areas > upper)
-
-
-def _truths_to_ignore(record: CategoryRecord) -> np.ndarray:
-    """(R, G) bool: crowds, and instances outside the area range, neither count nor cost."""
-    return record["truth_crowds"] | _outside(record["truth_areas"])
-
-
-def _match(record: CategoryRecord, rule: _Rule) -> tuple[np.ndarray, np.ndarray]:
-    """Give every detection, best score first, at most one ground truth.
-
-    A detection walks along the ground truths, those to ignore last. It takes one that is free and reaches both
-    thresholds, and leaves it for a later one only if that is at least as good in both criteria, but never leaves a
-    ground truth that counts for one to ignore. Under COCO's rule F1 is constant, and the walk ends at the highest IoU.
-
-    Returns:
-        matched: (R, T, F, D) bool, the detection has a ground truth.
-        ignored: (R, T, F, D) bool, it is neither right nor wrong: its ground truth is to ignore, or it has none and
-            its own area is outside the range.
+    One category's figures by range, IoU threshold and F1 threshold, NaN where it has no instance that counts. Held to
+    IoU alone, a category has one F1 "threshold", which asks for nothing.
     """
-    ignore = _truths_to_ignore(record)
-    order = np.argsort(ignore, axis=1, kind="stable")
-    ignore = np.take_along_axis(ignore, order, axis=1)
-    ious = record["ious"][:, order]  # (D, R, G)
-    f1s = record["f1s"][:, order] if rule.weighs_f1 else np.zeros_like(ious)
-    stays_free = record["truth_crowds"][order] & rule.crowds_absorb
-
-    grid = (len(AREA_RANGES), len(THRESHOLDS), len(rule.f1_thresholds))
-    free = np.ones((*grid, ignore.shape[1]), dtype=bool)
-    matched = np.zeros((*grid, len(ious)), dtype=bool)
-    ignored = np.zeros_like(matched)
-    for detection in range(len(ious) if ignore.size else 0):
-        found = _walk(ious[detection], f1s[detection], free, ignore, rule.f1_thresholds)
-        hit = np.nonzero(found >= 0)
-        target = found[hit]
-        free[(*hit, target)] = stays_free[hit[0], target]
-        matched[(*hit, detection)] = True
-        ignored[(*hit, detection)] = ignore[hit[0], target]
-    return matched, ignored | (~matched & _outside(record["areas"])[:, None, None, :])
-
-
-def _walk(
-    ious: np.ndarray, f1s: np.ndarray, free: np.ndarray, ignore: np.ndarray, f1_thresholds: np.ndarray
-) -> np.ndarray:
-    """One detection's walk along G ground truths, in every cell of the grid.
-
-    Args:
-        ious, f1s: (R, G) float64.
-        free: (R, T, F, G) bool.
-        ignore: (R, G) bool, False before True.
-        f1_thresholds: (F,) float64.
-
-    Returns:
-        (R, T, F) int64, the position of the ground truth it ends at, -1 for none.
-    """
-    # A hair below 1, as both evaluators have it, so that a perfect overlap reaches a threshold of 1.
-    least_iou = np.minimum(THRESHOLDS, 1 - 1e-10)[None, :, None]
-    least_f1 = np.minimum(f1_thresholds, 1 - 1e-10)[None, None, :]
-    found = np.full(free.shape[:3], -1)
-    counts = np.zeros(free.shape[:3], dtype=bool)
-    for position in range(free.shape[3]):
-        iou, f1, to_ignore = (values[:, position, None, None] for values in (ious, f1s, ignore))
-        better = free[..., position] & (iou >= least_iou) & (f1 >= least_f1) & ~(counts & to_ignore)
-        least_iou, least_f1 = np.where(better, iou, least_iou), np.where(better, f1, least_f1)
-        found[better] = position
-        counts |= better & ~to_ignore
-    return found
-
-
-# --- From matches to figures ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _CategoryFigures:
-    """One category's figures; NaN in an area range where it has no instance that counts."""
 
     instances: int
-    iou: np.ndarray  # (R, T) AP by COCO's rule
-    recall: np.ndarray  # (R, T) by COCO's rule
-    joint: np.ndarray  # (R, T, 10) AP by F1 threshold, or (R, T, 1) where the category is held to IoU alone
-    official_iou: np.ndarray  # (R, T) AP by the joint rule with no F1 asked for
+    coco_ap: np.ndarray  # (R + cover ranges, T, 1) by COCO's rule
+    coco_ar: np.ndarray  # (R + cover ranges, T, 1, 3), for the best 1, 10 and 100 detections
+    joint_ap: np.ndarray  # (R, T, F) by Fashionpedia's rule
+    joint_ar: np.ndarray  # (R, T, F, 3)
+    coco_curve: np.ndarray  # (T, 101) precision at 101 recall levels, all areas
+    joint_curves: np.ndarray  # (10, 101) by F1 threshold, or (1, 101); the mean over the IoU thresholds
 
 
-def _category_figures(records: Sequence[CategoryRecord], attributed: bool) -> _CategoryFigures:
-    precision, recall = _score(records, COCO_RULE)
-    official = _score(records, JOINT_RULE)[0] if attributed else precision
-    return _CategoryFigures(
+def _category_figures(records: Sequence[CategoryRecord], attributed: bool) -> _Figures:
+    matches = match_category(records, COCO_RULE)
+    precision, recalls = precision_at_recall(matches), recall(matches)
+    areas = slice(0, len(AREA_RANGES))
+    joint_precision, joint_recalls = precision[areas], recalls[areas]
+    if attributed:
+        matches = match_category(records, JOINT_RULE)
+        joint_precision, joint_recalls = precision_at_recall(matches), recall(matches)
+    return _Figures(
         instances=sum(int(np.count_nonzero(~record["truth_crowds"])) for record in records),
-        iou=precision[..., -1],
-        recall=recall[..., -1],
-        joint=official[..., ASKING] if attributed else precision,
-        official_iou=official[..., -1],
+        coco_ap=precision.mean(axis=-1),
+        coco_ar=recalls,
+        joint_ap=joint_precision.mean(axis=-1),
+        joint_ar=joint_recalls,
+        coco_curve=precision[ALL_AREAS, :, UNASKED],
+        joint_curves=joint_precision[ALL_AREAS, ASKING, ASKING].mean(axis=0),
     )
 
 
-def _score(records: Sequence[CategoryRecord], rule: _Rule) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision and final recall of a category over its images, both (R, T, F), NaN without ground truth."""
-    shape = (len(AREA_RANGES), len(THRESHOLDS), len(rule.f1_thresholds))
-    precision, recall = np.full(shape, np.nan), np.full(shape, np.nan)
-    positives = sum((np.count_nonzero(~_truths_to_ignore(record), axis=1) for record in records), np.zeros(shape[0]))
-    if not positives.any():
-        return precision, recall
-    order = np.argsort(-np.concatenate([record["scores"] for record in records]), kind="stable")
-    matches = [_match(record, rule) for record in records]
-    matched, ignored = (np.concatenate(parts, axis=-1)[..., order] for parts in zip(*matches, strict=True))
-    for area in np.flatnonzero(positives):
-        right, wrong = matched[area] & ~ignored[area], ~matched[area] & ~ignored[area]
-        precision[area] = _average_precision(right, wrong, positives[area])
-        recall[area] = np.count_nonzero(right, axis=-1) / positives[area]
-    return precision, recall
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of a detection: where its figures lie in the arrays of a category."""
+
+    coco: bool
+    iou: slice
+    f1: slice
+
+    def ap(self, one: _Figures, place: int = ALL_AREAS) -> np.ndarray:
+        return (one.coco_ap if self.coco else one.joint_ap)[place, self.iou, self.f1]
+
+    def ar(self, one: _Figures, place: int = ALL_AREAS, detections: int = -1) -> np.ndarray:
+        return (one.coco_ar if self.coco else one.joint_ar)[place, self.iou, self.f1, detections]
+
+    def at_iou(self, place: int) -> "_Question":
+        return _Question(self.coco, slice(place, place + 1), self.f1)
+
+    def ap_at_f1(self, one: _Figures, place: int) -> np.ndarray:
+        """A category that is held to IoU alone has its only figure at every F1 threshold."""
+        ap = one.joint_ap[ALL_AREAS, self.iou]
+        return ap[:, place if ap.shape[1] > 1 else UNASKED]
 
 
-def _average_precision(right: np.ndarray, wrong: np.ndarray, positives: float) -> np.ndarray:
-    """Mean over 101 recall levels of the best precision at that recall or beyond; 0 where it is never reached.
-
-    Args:
-        right, wrong: (T, F, N) bool, detections by falling score; ignored ones are neither.
-        positives: how many ground truths count, at least 1.
-
-    Returns:
-        (T, F) float64 in 0..1.
-    """
-    hits, misses = np.cumsum(right, axis=-1, dtype=np.float64), np.cumsum(wrong, axis=-1, dtype=np.float64)
-    precision = hits / (misses + hits + np.spacing(1))  # spacing: both evaluators' guard where the first are ignored
-    envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
-    reached = np.concatenate([envelope, np.zeros((*envelope.shape[:2], 1))], axis=-1)
-    means = np.zeros(right.shape[:2])
-    for cell in np.ndindex(means.shape):
-        first_at_level = np.searchsorted(hits[cell] / positives, RECALL_LEVELS, side="left")
-        means[cell] = reached[cell][first_at_level].mean()
-    return means
+NO_MORE = slice(-1, None)  # the threshold that asks for nothing
+QUESTIONS = {
+    "IoU": _Question(coco=True, iou=ASKING, f1=NO_MORE),
+    "IoU_official": _Question(coco=False, iou=ASKING, f1=NO_MORE),
+    "IoU+F1": _Question(coco=False, iou=ASKING, f1=ASKING),
+    "F1": _Question(coco=False, iou=NO_MORE, f1=ASKING),
+}
 
 
-def _mean_of_defined(values: Sequence[np.ndarray]) -> float:
-    flat = np.concatenate([np.ravel(value) for value in values]) if values else np.zeros(0)
+def _mean_of_defined(values: Iterable[np.ndarray]) -> float:
+    flat = np.concatenate([np.zeros(0), *(np.ravel(value) for value in values)])
     defined = flat[~np.isnan(flat)]
     return float(defined.mean()) if defined.size else math.nan
+
+
+def _all_means(figures: Sequence[_Figures]) -> dict[str, float]:
+    """Every figure that is a mean over categories, under its name."""
+
+    def mean(pick: Callable[[_Figures], np.ndarray]) -> float:
+        return _mean_of_defined(pick(one) for one in figures)
+
+    result = {}
+    for name, asked in QUESTIONS.items():
+        result[f"AP_{name}"] = mean(asked.ap)
+        if name != "F1":
+            for threshold, place in SINGLE_THRESHOLDS.items():
+                result[f"AP{threshold}_{name}"] = mean(asked.at_iou(place).ap)
+        for area, place in AREAS.items():
+            result[f"AP_{name}_{area}"] = mean(lambda one, asked=asked, place=place: asked.ap(one, place))
+        for column, detections in enumerate(MAX_DETECTIONS):
+            result[f"AR_{name}_{detections}"] = mean(lambda one, asked=asked, i=column: asked.ar(one, detections=i))
+        for area, place in AREAS.items():
+            result[f"AR_{name}_{area}"] = mean(lambda one, asked=asked, place=place: asked.ar(one, place))
+    for cover, place in COVERS.items():
+        result[f"AP_IoU_{cover}"] = mean(lambda one, place=place: QUESTIONS["IoU"].ap(one, place))
+    for threshold, place in F1_THRESHOLDS.items():
+        for prefix, asked in (
+            ("AP_IoU+F1", QUESTIONS["IoU+F1"]),
+            ("AP50_IoU+F1", QUESTIONS["IoU+F1"].at_iou(SINGLE_THRESHOLDS["50"])),
+            ("AP75_IoU+F1", QUESTIONS["IoU+F1"].at_iou(SINGLE_THRESHOLDS["75"])),
+            ("AP_F1", QUESTIONS["F1"]),
+        ):
+            result[f"{prefix}@{threshold}"] = mean(lambda one, asked=asked, place=place: asked.ap_at_f1(one, place))
+    result["attribute_gap"] = result["AP_IoU"] - result["AP_IoU+F1"]
+    return result
 
 
 # --- The metric -------------------------------------------------------------------------------------------------------
@@ -409,8 +167,8 @@ class FashionAveragePrecision:
     """AP_IoU and AP_IoU+F1, gathered image by image.
 
     An image leaves only numbers behind (IoU and F1 of same-category pairs, areas, scores of at most 100 detections a
-    category), so memory does not depend on its size. An image that is seen again, as padding of the last batch or on
-    another process, counts once: the first one stays.
+    category, the attributes of what was found), so memory does not depend on its size. An image that is seen again, as
+    padding of the last batch or on another process, counts once: the first one stays.
 
     Across processes: `for state in accelerate.utils.gather_object([metric.state()]): merged.merge(state)`.
 
@@ -421,9 +179,12 @@ class FashionAveragePrecision:
         attributed_category_ids: The categories that `AP_IoU+F1` holds to the F1 thresholds; the others are held to IoU
             alone. None means Fashionpedia's 18 if `category_ids` are Fashionpedia's 0 to 45, else those with at least
             one attribute in the ground truth.
+        supercategories: Name -> category ids, for `per_supercategory`. None means Fashionpedia's outerwear,
+            accessories and parts if `category_ids` are Fashionpedia's, else none.
 
     Raises:
-        ValueError: An id twice, an attributed category that is no category, attributed categories without attributes.
+        ValueError: An id twice, an attributed category or a super-category's that is no category, attributed categories
+            without attributes.
     """
 
     def __init__(
@@ -431,14 +192,23 @@ class FashionAveragePrecision:
         category_ids: Sequence[int],
         attribute_ids: Sequence[int],
         attributed_category_ids: Sequence[int] | None = None,
+        supercategories: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        _require_distinct(category_ids, "category_ids")
-        _require_distinct(attribute_ids, "attribute_ids")
+        require_distinct(category_ids, "category_ids")
+        require_distinct(attribute_ids, "attribute_ids")
         columns = {attribute_id: column for column, attribute_id in enumerate(attribute_ids)}
-        self._vocabulary = _Vocabulary(tuple(sorted(category_ids)), columns)
-        self._fixed_attributed = _fixed_attributed_category_ids(self._vocabulary, attributed_category_ids)
+        self._reader = EntryReader(tuple(sorted(category_ids)), columns)
+        self._fixed_attributed = _fixed_attributed_category_ids(self._reader, attributed_category_ids)
+        if supercategories is None:
+            is_fashionpedia = set(category_ids) == FASHIONPEDIA_CATEGORY_IDS
+            supercategories = FASHIONPEDIA_SUPERCATEGORIES if is_fashionpedia else {}
+        for name, members in supercategories.items():
+            if unknown := sorted(set(members) - set(category_ids)):
+                expected = summary(self._reader.category_ids)
+                raise ValueError(f"super-category {name!r} holds {unknown}, expected {expected}")
+        self._supercategories = {name: frozenset(members) for name, members in supercategories.items()}
         self._records: State = {}
-        self._figures: dict[int, _CategoryFigures] | None = None
+        self._figures: dict[int, _Figures] | None = None
 
     def add(
         self, image_id: int | str, predictions: Sequence[Mapping[str, Any]], ground_truth: Sequence[Mapping[str, Any]]
@@ -449,21 +219,21 @@ class FashionAveragePrecision:
             image_id: Ties in score between images are settled by its order, as in the official evaluators.
             predictions: `{"category_id", "score", "segmentation", "attribute_ids"}` each; `segmentation` is a
                 compressed RLE `{"size": [h, w], "counts"}` or a bool array (h, w). Their area is the mask's.
-            ground_truth: `{"category_id", "segmentation", "attribute_ids"}` each, optionally `"iscrowd"` (0 or 1) and
-                `"area"` (the mask's if missing; Fashionpedia's files give the polygon's).
+                Optionally `"attribute_scores"`, (A,) probabilities 0..1 in the order of the metric's `attribute_ids`,
+                from which `best_attribute_thresholds` chooses.
+            ground_truth: `{"category_id", "segmentation", "attribute_ids"}` each, optionally `"iscrowd"` (0 or 1),
+                `"area"` (the mask's if missing; Fashionpedia's files give the polygon's) and `"covered"` (share 0..1
+                that others hide; if missing, the share of its box that belongs to others and not to it).
 
         Raises:
             ValueError: An unknown id, a score or area that is no finite number, a segmentation of another form or of
                 another size than the image's first, a missing key. The image is then not taken at all.
         """
-        image_id = _read_image_id(image_id)
+        image_id = read_image_id(image_id)
         if image_id in self._records:
             return
-        read = self._vocabulary
-        truths = [read.read_truth(one, f"image {image_id!r}, ground truth {i}") for i, one in enumerate(ground_truth)]
-        found = [read.read_prediction(one, f"image {image_id!r}, prediction {i}") for i, one in enumerate(predictions)]
-        _require_one_size([*truths, *found])
-        self._records[image_id] = _image_record(found, truths, len(read.attribute_columns))
+        found, truths = self._reader.read_image(image_id, predictions, ground_truth)
+        self._records[image_id] = image_record(found, truths, len(self._reader.attribute_columns))
         self._figures = None
 
     def state(self) -> State:
@@ -476,11 +246,11 @@ class FashionAveragePrecision:
         Raises:
             ValueError: The state holds a category that is not in this metric's vocabulary.
         """
-        known = set(self._vocabulary.category_ids)
+        known = set(self._reader.category_ids)
         for image_id, record in other_state.items():
             if not known.issuperset(record):
-                expected = f"among {_summary(self._vocabulary.category_ids)}"
-                raise _mistake(f"image {image_id!r} of the merged state", "category_id", sorted(record), expected)
+                expected = f"among {summary(self._reader.category_ids)}"
+                raise mistake(f"image {image_id!r} of the merged state", "category_id", sorted(record), expected)
         self._records = {**other_state, **self._records}
         self._figures = None
 
@@ -493,7 +263,7 @@ class FashionAveragePrecision:
             category_id
             for image in self._records.values()
             for category_id, record in image.items()
-            if record["truth_attribute_counts"].any()
+            if record["truth_attributes"].any()
         )
 
     def compute(self) -> dict[str, float]:
@@ -502,55 +272,116 @@ class FashionAveragePrecision:
         A figure without any ground truth of its kind is NaN, which JSON lacks: write it as null (None).
 
         Returns:
-            - `AP_IoU`, `AP50_IoU`, `AP75_IoU`, `AP_IoU_small`, `AP_IoU_medium`, `AP_IoU_large`, `AR_IoU_100`:
-              COCO's segmentation figures, IoU .50:.05:.95, the mean over categories.
-            - `AP_IoU+F1`, `AP_IoU+F1_small`, `AP_IoU+F1_medium`, `AP_IoU+F1_large`: both criteria, F1 .50:.05:.95. The
-              official mean: an attributed category enters once per F1 threshold, so ten times, the others once (208
-              entries for Fashionpedia).
-            - `AP_F1`: the same mean with no IoU asked for.
-            - `AP_IoU_official`: what Fashionpedia's evaluator calls AP by IoU. It differs from `AP_IoU` where instances
-              of an attributed category overlap, or are crowds; see the module's docstring.
+            For each of four questions, `IoU` (COCO's), `IoU+F1` (both criteria), `F1` (no IoU asked for) and
+            `IoU_official` (what Fashionpedia's evaluator calls AP by IoU; it differs from COCO's where instances of an
+            attributed category overlap, or are crowds, see the module's docstring):
+
+            - `AP_<question>`: the mean over IoU .50:.05:.95, F1 .50:.05:.95 and categories. The official mean: an
+              attributed category enters once per F1 threshold, so ten times, the others once (208 entries for
+              Fashionpedia). `AP50_<question>`, `AP75_<question>`: at one IoU threshold.
+            - `AP_<question>_small`, `_medium`, `_large`: by the area of the mask, up to 32 x 32, up to 96 x 96 pixels.
+            - `AR_<question>_1`, `_10`, `_100`: recall of the best detections of an image and category;
+              `AR_<question>_small`, `_medium`, `_large`: of the best 100.
+
+            Beside them:
+
+            - `AP_IoU+F1@0.50` to `@0.95`, also for `AP50_IoU+F1`, `AP75_IoU+F1` and `AP_F1`: at one F1 threshold.
+            - `AP_IoU_covered_0_25`, `_25_50`, `_50_100`: by the percentage of an instance that others hide. A detection
+              that found nothing is wrong in all three.
+            - `attribute_gap`: `AP_IoU` - `AP_IoU+F1`, what the attributes cost.
+            - `attribute_F1`, `attribute_F1_head`, `_mid`, `_tail`: mean F1 of the attributes over the instances found;
+              by how many instances carry them (100 or more, 10 or more, fewer).
         """
-        figures = list(self._all_figures().values())
-
-        def mean(pick: Callable[[_CategoryFigures], np.ndarray]) -> float:
-            return _mean_of_defined([pick(one) for one in figures])
-
-        result = {
-            "AP_IoU": mean(lambda one: one.iou[ALL_AREAS, ASKING]),
-            "AP_IoU+F1": mean(lambda one: one.joint[ALL_AREAS, ASKING]),
-            "AP_F1": mean(lambda one: one.joint[ALL_AREAS, UNASKED]),
-            "AP50_IoU": mean(lambda one: one.iou[ALL_AREAS, AT_50]),
-            "AP75_IoU": mean(lambda one: one.iou[ALL_AREAS, AT_75]),
-            "AR_IoU_100": mean(lambda one: one.recall[ALL_AREAS, ASKING]),
-            "AP_IoU_official": mean(lambda one: one.official_iou[ALL_AREAS, ASKING]),
-        }
-        for area, name in enumerate(AREA_NAMES):
-            if area != ALL_AREAS:
-                result[f"AP_IoU_{name}"] = mean(lambda one, area=area: one.iou[area, ASKING])
-                result[f"AP_IoU+F1_{name}"] = mean(lambda one, area=area: one.joint[area, ASKING])
+        result = _all_means(list(self._all_figures().values()))
+        attributes = self._attribute_figures()
+        result["attribute_F1"] = _mean_of_defined([attributes.f1])
+        for band, members in attributes.bands().items():
+            result[f"attribute_F1_{band}"] = _mean_of_defined([attributes.f1[members]])
         return result
 
     def per_category(self) -> dict[int, dict[str, float]]:
-        """For every category id `{"AP_IoU", "AP_IoU+F1", "instances"}`, NaN where it has no ground truth.
+        """For every category id `{"AP_IoU", "AP50_IoU", "AP75_IoU", "AP_IoU+F1", "AP_F1", "instances"}`.
 
-        `instances` counts ground truths that are no crowds. Held to IoU alone, a category has two equal figures.
+        NaN where a category has no ground truth. `instances` counts ground truths that are no crowds. Held to IoU
+        alone, a category has equal figures for `IoU` and `IoU+F1`.
         """
+        names = ("AP_IoU", "AP50_IoU", "AP75_IoU", "AP_IoU+F1", "AP_F1")
+        result = {}
+        for category_id, one in self._all_figures().items():
+            means = _all_means([one])
+            result[category_id] = {**{name: means[name] for name in names}, "instances": one.instances}
+        return result
+
+    def per_supercategory(self) -> dict[str, dict[str, float]]:
+        """For every super-category what `compute` gives for all, but for the figures of single attributes."""
+        figures = self._all_figures()
         return {
-            category_id: {
-                "AP_IoU": _mean_of_defined([one.iou[ALL_AREAS, ASKING]]),
-                "AP_IoU+F1": _mean_of_defined([one.joint[ALL_AREAS, ASKING]]),
-                "instances": one.instances,
-            }
-            for category_id, one in self._all_figures().items()
+            name: _all_means([one for category_id, one in figures.items() if category_id in members])
+            for name, members in self._supercategories.items()
         }
 
-    def _all_figures(self) -> dict[int, _CategoryFigures]:
+    def per_attribute(self) -> dict[int, dict[str, float | str]]:
+        """For every attribute id that an instance carries `{"support", "found", "precision", "recall", "F1", "band"}`.
+
+        `support` counts the instances that carry it, of the categories that are held to attributes; `found` those of
+        them that a detection found with an IoU of at least 0.5. The other figures are over the found instances. `band`
+        is `head` (support of 100 or more), `mid` (10 or more) or `tail`.
+        """
+        figures = self._attribute_figures()
+        bands = figures.bands()
+        return {
+            attribute_id: {
+                "support": int(figures.support[column]),
+                "found": int(figures.found[column]),
+                "precision": float(figures.precision[column]),
+                "recall": float(figures.recall[column]),
+                "F1": float(figures.f1[column]),
+                "band": next(name for name, members in bands.items() if members[column]),
+            }
+            for attribute_id, column in self._reader.attribute_columns.items()
+            if figures.support[column]
+        }
+
+    def precision_recall(self) -> dict[str, np.ndarray]:
+        """Precision at the recalls 0, 0.01, ... 1, the mean over categories: `AP50_IoU`, `AP75_IoU`, `AP_IoU` and
+        `AP_IoU+F1` -> (101,) float64 in 0..1, of which the mean is the figure of that name.
+
+        Without any ground truth the dictionary is empty.
+        """
+        figures = [one for one in self._all_figures().values() if not np.isnan(one.joint_curves).any()]
+        if not figures:
+            return {}
+        coco = np.mean([one.coco_curve for one in figures], axis=0)
+        curves = {f"AP{name}_IoU": coco[place] for name, place in SINGLE_THRESHOLDS.items()}
+        joint = np.concatenate([one.joint_curves for one in figures]).mean(axis=0)
+        return {**curves, "AP_IoU": coco[ASKING].mean(axis=0), "AP_IoU+F1": joint}
+
+    def best_attribute_thresholds(self) -> tuple[float, list[float]]:
+        """The attribute thresholds that serve `AP_IoU+F1` best, for predictions with `attribute_scores`.
+
+        Choose them on other images than those that figures are reported on.
+
+        Returns:
+            The best one for all attributes, and one an attribute in the order of `attribute_ids`: its own where at
+            least ten found instances carry it, else the one for all.
+
+        Raises:
+            ValueError: No instance of an attributed category was found, or predictions lack `attribute_scores`.
+        """
+        records = {category_id: self._records_of(category_id) for category_id in self.attributed_category_ids}
+        for_all, each = best_thresholds(records, len(self._reader.attribute_columns))
+        return round(for_all, 2), [round(float(threshold), 2) for threshold in each]
+
+    def _attribute_figures(self) -> AttributeFigures:
+        records = [record for one in self.attributed_category_ids for record in self._records_of(one)]
+        return attribute_figures(records, len(self._reader.attribute_columns))
+
+    def _all_figures(self) -> dict[int, _Figures]:
         if self._figures is None:
             attributed = self.attributed_category_ids
             self._figures = {
                 category_id: _category_figures(self._records_of(category_id), category_id in attributed)
-                for category_id in self._vocabulary.category_ids
+                for category_id in self._reader.category_ids
             }
         return self._figures
 
@@ -559,14 +390,8 @@ class FashionAveragePrecision:
         return [self._records[one][category_id] for one in image_ids if category_id in self._records[one]]
 
 
-def _require_distinct(ids: Sequence[int], name: str) -> None:
-    if len(set(ids)) != len(ids):
-        repeated = sorted({one for one in ids if list(ids).count(one) > 1})
-        raise ValueError(f"{name} holds {repeated} more than once, expected distinct ids")
-
-
 def _fixed_attributed_category_ids(
-    vocabulary: _Vocabulary, attributed_category_ids: Sequence[int] | None
+    vocabulary: EntryReader, attributed_category_ids: Sequence[int] | None
 ) -> frozenset[int] | None:
     """The attributed categories that are known before any ground truth; None if they are to be learnt."""
     categories = frozenset(vocabulary.category_ids)
@@ -575,7 +400,7 @@ def _fixed_attributed_category_ids(
         return FASHIONPEDIA_ATTRIBUTED_CATEGORY_IDS if is_fashionpedia else None
     attributed = frozenset(attributed_category_ids)
     if unknown := sorted(attributed - categories):
-        raise ValueError(f"attributed_category_ids holds {unknown}, expected {_summary(vocabulary.category_ids)}")
+        raise ValueError(f"attributed_category_ids holds {unknown}, expected {summary(vocabulary.category_ids)}")
     if attributed and not vocabulary.attribute_columns:
         raise ValueError(f"attributed_category_ids holds {sorted(attributed)}, expected none: there are no attributes")
     return attributed

@@ -1,0 +1,134 @@
+"""Attributes one by one: support, precision, recall, F1 and, from their probabilities, the thresholds that serve best.
+
+All of it looks at the instances that were found (IoU of at least 0.5, categories held to attributes): whether an
+instance is found at all is the affair of the average precision.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .matching import THRESHOLDS, CategoryRecord, macro_f1_of_counts
+
+# By how many instances carry an attribute, as LVIS bands its categories (Gupta et al., 2019): 100 or more, 10 or more.
+BANDS = {"head": 100, "mid": 10, "tail": 1}
+
+CANDIDATES = np.linspace(0.05, 0.95, 19)
+# An attribute that fewer found instances carry keeps the threshold of all: its best one would be chance.
+MIN_CARRIERS = 10
+
+
+@dataclass(frozen=True)
+class AttributeFigures:
+    """
+    Figures of A attributes; NaN where nothing defines them.
+
+    `support` (A,) counts the instances that carry an attribute, `found` (A,) those of them that were found;
+    `precision`, `recall` and `f1` (A,) are over the found instances, in 0..1.
+    """
+
+    support: np.ndarray
+    found: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+    def bands(self) -> dict[str, np.ndarray]:
+        """Which attributes belong to the head, the middle and the tail, boolean (A,); without support to none."""
+        upper, members = np.inf, {}
+        for name, lower in BANDS.items():
+            members[name] = (self.support >= lower) & (self.support < upper)
+            upper = lower
+        return members
+
+
+def attribute_figures(records: Sequence[CategoryRecord], attributes: int) -> AttributeFigures:
+    """Counts over the records of the categories that are held to attributes; `attributes` is A."""
+    support, carried, claimed, both = np.zeros((4, attributes))
+    for record in records:
+        if not len(record["truth_attributes"]):
+            continue
+        true = _bits(record["truth_attributes"], attributes)
+        support += true[~record["truth_crowds"]].sum(axis=0)
+        true, predicted = true[record["found_truths"]], _bits(record["found_attributes"], attributes)
+        carried += true.sum(axis=0)
+        claimed += predicted.sum(axis=0)
+        both += (true & predicted).sum(axis=0)
+    return AttributeFigures(
+        support=support.astype(np.int64),
+        found=carried.astype(np.int64),
+        precision=_ratio(both, claimed),
+        recall=_ratio(both, carried),
+        f1=np.where(carried > 0, _ratio(2 * both, carried + claimed), np.nan),
+    )
+
+
+def best_thresholds(records: Mapping[int, Sequence[CategoryRecord]], attributes: int) -> tuple[float, np.ndarray]:
+    """
+    The thresholds under which most found instances reach the F1 thresholds of `AP_IoU+F1`, categories weighing alike.
+
+    First the best one for all attributes; then, from the most frequent attribute on, each one's own, if it is better.
+
+    Args:
+        records: The records of every category that is held to attributes, with attribute scores.
+        attributes: A.
+
+    Returns:
+        The threshold for all, and one an attribute, (A,) float64.
+
+    Raises:
+        ValueError: no instance was found, or the predictions have no `attribute_scores`.
+    """
+    found = {
+        category_id: [record for record in records[category_id] if len(record["found_truths"])]
+        for category_id in sorted(records)
+    }
+    found = {category_id: entries for category_id, entries in found.items() if entries}
+    if not found:
+        raise ValueError("no instance of a category with attributes was found: there is nothing to choose from")
+    every_record = [record for entries in found.values() for record in entries]
+    if any(record["found_attribute_scores"] is None for record in every_record):
+        raise ValueError("predictions without 'attribute_scores' cannot tell which threshold would have been better")
+    scores = np.concatenate([record["found_attribute_scores"] for record in every_record]).astype(np.float32)
+    true = np.concatenate(
+        [_bits(record["truth_attributes"], attributes)[record["found_truths"]] for record in every_record]
+    )
+    sizes = [sum(len(record["found_truths"]) for record in entries) for entries in found.values()]
+    weights = np.repeat(1 / (len(sizes) * np.array(sizes)), sizes)
+
+    def worth(both: np.ndarray, present: np.ndarray) -> float:
+        f1s = macro_f1_of_counts(both, present, attributes)
+        return float(weights @ (f1s[:, None] >= THRESHOLDS[None, :-1]).mean(axis=1))
+
+    def counts(thresholds: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+        predicted = scores > thresholds
+        return (true & predicted).sum(axis=1), true.sum(axis=1) + predicted.sum(axis=1)
+
+    for_all = float(CANDIDATES[np.argmax([worth(*counts(threshold)) for threshold in CANDIDATES])])
+    thresholds = np.full(attributes, for_all)
+    both, present = counts(for_all)
+    best = worth(both, present)
+    carriers = true.sum(axis=0)
+    for attribute in np.argsort(-carriers, kind="stable"):
+        if carriers[attribute] < MIN_CARRIERS:
+            break
+        column, has = scores[:, attribute], true[:, attribute]
+        before = column > thresholds[attribute]
+        for candidate in CANDIDATES:
+            after = column > candidate
+            changed = after.astype(np.int64) - before
+            trial = worth(both + (has * changed), present + changed)
+            if trial > best:
+                best, thresholds[attribute] = trial, candidate
+        changed = (column > thresholds[attribute]).astype(np.int64) - before
+        both, present = both + has * changed, present + changed
+    return for_all, thresholds
+
+
+def _bits(packed: np.ndarray, attributes: int) -> np.ndarray:
+    return np.unpackbits(packed, axis=1, count=attributes).astype(bool)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)

@@ -1,0 +1,169 @@
+"""What a caller hands to the metric, checked and in one form: every mistake is named with the entry that holds it."""
+
+import math
+import operator
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A detection or a ground truth after its checks; `where` names it in messages."""
+
+    where: str
+    category_id: int
+    rle: dict[str, Any]
+    attributes: list[int]  # columns of the multi-hot vector
+    score: float = 0.0
+    area: float | None = None  # of a ground truth that knows it; else the mask's
+    attribute_scores: np.ndarray | None = None  # (A,) float16 in 0..1, of a detection
+    crowd: bool = False
+    covered: float | None = None  # share in 0..1 that others hide, of a ground truth that knows it
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return tuple(self.rle["size"])
+
+
+@dataclass(frozen=True)
+class EntryReader:
+    """The ids that may occur, and the column of each attribute in a multi-hot vector."""
+
+    category_ids: tuple[int, ...]
+    attribute_columns: dict[int, int]
+
+    def read_image(
+        self, image_id: int | str, predictions: Sequence[Mapping[str, Any]], ground_truth: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[Instance], list[Instance]]:
+        """An image's detections and ground truths. Raises ValueError for anything that cannot be judged."""
+        truths = [self.read_truth(one, f"image {image_id!r}, ground truth {i}") for i, one in enumerate(ground_truth)]
+        found = [self.read_prediction(one, f"image {image_id!r}, prediction {i}") for i, one in enumerate(predictions)]
+        _require_one_size([*truths, *found])
+        return found, truths
+
+    def read_prediction(self, entry: Mapping[str, Any], where: str) -> Instance:
+        score = _read_number(_get(entry, "score", where), "score", where)
+        scores = entry.get("attribute_scores")
+        if scores is not None:
+            scores = self._read_attribute_scores(scores, where)
+        return Instance(**self._read_common(entry, where), score=score, attribute_scores=scores)
+
+    def read_truth(self, entry: Mapping[str, Any], where: str) -> Instance:
+        area = entry.get("area")
+        if area is not None:
+            area = _read_number(area, "area", where)
+        covered = entry.get("covered")
+        if covered is not None:
+            covered = _read_number(covered, "covered", where)
+            if not 0 <= covered <= 1:
+                raise mistake(where, "covered", covered, "a share from 0 to 1")
+        crowd = bool(entry.get("iscrowd", False))
+        return Instance(**self._read_common(entry, where), area=area, crowd=crowd, covered=covered)
+
+    def _read_common(self, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+        return {
+            "where": where,
+            "category_id": self._read_category(_get(entry, "category_id", where), where),
+            "rle": _read_segmentation(_get(entry, "segmentation", where), where),
+            "attributes": self._read_attributes(_get(entry, "attribute_ids", where), where),
+        }
+
+    def _read_category(self, value: Any, where: str) -> int:
+        category_id = _read_integer(value, "category_id", where)
+        if category_id not in self.category_ids:
+            raise mistake(where, "category_id", category_id, f"one of {summary(self.category_ids)}")
+        return category_id
+
+    def _read_attributes(self, values: Any, where: str) -> list[int]:
+        if values is None or isinstance(values, str) or not hasattr(values, "__iter__"):
+            raise mistake(where, "attribute_ids", repr(values), "a list of attribute ids")
+        columns = []
+        for value in values:
+            attribute_id = _read_integer(value, "attribute_ids' entry", where)
+            if attribute_id not in self.attribute_columns:
+                expected = f"one of {summary(self.attribute_columns)}"
+                raise mistake(where, "attribute_ids' entry", attribute_id, expected)
+            columns.append(self.attribute_columns[attribute_id])
+        return columns
+
+    def _read_attribute_scores(self, values: Any, where: str) -> np.ndarray:
+        scores = np.asarray(values, dtype=np.float16)
+        expected = f"{len(self.attribute_columns)} probabilities, one an attribute of the vocabulary"
+        if scores.shape != (len(self.attribute_columns),):
+            raise mistake(where, "attribute_scores", f"of shape {scores.shape}", expected)
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise mistake(where, "attribute_scores", f"from {scores.min()} to {scores.max()}", expected)
+        return scores
+
+
+def mistake(where: str, what: str, found: Any, expected: str) -> ValueError:
+    return ValueError(f"{where}: {what} is {found}, expected {expected}")
+
+
+def summary(ids: Sequence[int] | Mapping[int, int]) -> str:
+    return f"the {len(ids)} ids of the vocabulary ({min(ids)} to {max(ids)})" if ids else "an empty vocabulary"
+
+
+def read_image_id(image_id: Hashable) -> int | str:
+    return image_id if isinstance(image_id, str) else _read_integer(image_id, "image_id", f"image {image_id!r}")
+
+
+def require_distinct(ids: Sequence[int], name: str) -> None:
+    if len(set(ids)) != len(ids):
+        repeated = sorted({one for one in ids if list(ids).count(one) > 1})
+        raise ValueError(f"{name} holds {repeated} more than once, expected distinct ids")
+
+
+def _get(entry: Mapping[str, Any], key: str, where: str) -> Any:
+    if key not in entry:
+        raise mistake(where, f"the key {key!r}", "missing", f"it beside {sorted(entry)}")
+    return entry[key]
+
+
+def _read_integer(value: Any, what: str, where: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise mistake(where, what, repr(value), "an integer") from None
+
+
+def _read_number(value: Any, what: str, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise mistake(where, what, repr(value), "a number") from None
+    if not math.isfinite(number):
+        raise mistake(where, what, number, "a finite number")
+    return number
+
+
+def _read_segmentation(segmentation: Any, where: str) -> dict[str, Any]:
+    """Compressed RLE of either form. Raises ValueError for any other form."""
+    if isinstance(segmentation, Mapping):
+        return _read_rle(segmentation, where)
+    mask = np.asarray(segmentation)
+    if mask.ndim != 2 or mask.dtype != bool:
+        found = f"an array of shape {mask.shape} and dtype {mask.dtype}"
+        raise mistake(where, "segmentation", found, "a compressed RLE or a bool array of shape (height, width)")
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+
+def _read_rle(rle: Mapping[str, Any], where: str) -> dict[str, Any]:
+    counts, size = _get(rle, "counts", where), _get(rle, "size", where)
+    if not isinstance(counts, bytes | str):
+        raise mistake(where, "RLE's counts", f"a {type(counts).__name__}", "compressed: bytes or str")
+    if len(size) != 2:
+        raise mistake(where, "RLE's size", list(size), "[height, width]")
+    return {"size": [_read_integer(side, "RLE's size", where) for side in size], "counts": counts}
+
+
+def _require_one_size(instances: Sequence[Instance]) -> None:
+    """Masks of one image are compared pixel by pixel: every one has the (height, width) of the first."""
+    for instance in instances:
+        if instance.size != instances[0].size:
+            expected = f"{instances[0].size} as in {instances[0].where}"
+            raise mistake(instance.where, "the mask's (height, width)", instance.size, expected)
