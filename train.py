@@ -20,7 +20,7 @@ from fashion_detr.data.fashionpedia import Vocabulary, find_split, load_fashionp
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import DataArguments, FashionTrainingArguments, ModelArguments, parse_arguments
 from fashion_detr.training.backbone_weights import load_backbone_weights
-from fashion_detr.training.report import draw_overlays, figures_document, format_table, write_metrics
+from fashion_detr.training.report import draw_overlays, format_table, model_document, write_report
 from fashion_detr.training.trainer import FashionTrainer
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> None:
     minutes = (time.monotonic() - started) / 60
     logger.info("Training took %.1f minutes", minutes)
 
+    if selection.examples is not final.examples:  # the final figures stay unseen
+        choose_attribute_thresholds(trainer, selection)
     trainer.save_model()
     trainer.save_state()
     evaluate(trainer, final, minutes)
@@ -163,26 +165,36 @@ def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:
     return last
 
 
+def choose_attribute_thresholds(trainer: FashionTrainer, selection: FashionDataset) -> None:
+    """Stores in the model's configuration from which probability on each attribute is best reported."""
+    trainer.evaluate(selection, metric_key_prefix="selection")
+    try:
+        for_all, thresholds = trainer.evaluation.metric.best_attribute_thresholds()
+    except ValueError as error:
+        logger.info("The attributes keep their threshold: %s", error)
+        return
+    trainer.accelerator.unwrap_model(trainer.model).config.attribute_thresholds = thresholds
+    own = sum(threshold != for_all for threshold in thresholds)
+    logger.info("Attributes are reported from a probability of %.2f on, %d of them from another one", for_all, own)
+
+
 def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -> None:
-    """The final figures: a table on screen, `metrics.json`, and overlays of held-out images."""
+    """The final figures: a table on screen, `metrics.json` with its picture, and overlays of held-out images."""
     loop_metrics = trainer.evaluate(dataset, metric_key_prefix="final")
     if not trainer.is_world_process_zero():
         return
     output_dir = Path(trainer.args.output_dir)
-    config = trainer.model.config
-    document = figures_document(
-        trainer.metric,
-        {category_id: config.id2label[index] for index, category_id in enumerate(config.category_ids)},
+    document = model_document(
+        trainer.evaluation,
         num_images=len(dataset),
-        num_attributes=config.num_attributes,
         loss=loop_metrics["final_loss"],
         steps=trainer.state.global_step,
         training_minutes=round(minutes, 2),
     )
-    write_metrics(document, output_dir)
+    write_report(document, trainer.evaluation.metric, output_dir)
     print(format_table(document))
     paths = draw_overlays(trainer.model, trainer.processing_class, dataset.examples, OVERLAYS, output_dir / "overlays")
-    print(f"Model, metrics.json and {len(paths)} overlays: {output_dir}")
+    print(f"Model, metrics.json, evaluation.png and {len(paths)} overlays: {output_dir}")
 
 
 if __name__ == "__main__":

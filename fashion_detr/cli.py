@@ -69,7 +69,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--model", required=True, help="folder of a trained model, or its id on the Hub (owner/name)")
     parser.add_argument("--output", required=True, type=Path, help="folder for the results; made if it is missing")
     parser.add_argument("--threshold", type=_fraction, default=0.5, help="least score of an object (0.5)")
-    parser.add_argument("--attribute_threshold", type=_fraction, help="least probability of one (0.3)")
+    parser.add_argument("--attribute_threshold", type=_fraction, help="least probability of one (the model's)")
     parser.add_argument("--top_k", type=_positive, default=100, help="largest number of objects in a photo (100)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (cpu)")
     parser.set_defaults(run=predict)
@@ -324,16 +324,22 @@ def _add_evaluate(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="measure a model, or a file of predictions",
-        description="AP_IoU and AP_IoU+F1 at the photos' original size: a table, and OUTPUT/metrics.json. Give either "
-        "--model and --data_dir, or --predictions and --annotations.",
+        description="AP_IoU and AP_IoU+F1 at the photos' original size: a table, OUTPUT/metrics.json and the picture "
+        "OUTPUT/evaluation.png. Give either --model and --data_dir, or --predictions and --annotations.",
     )
     parser.add_argument("--model", help="folder of a trained model, or its id on the Hub (owner/name)")
     parser.add_argument("--data_dir", type=Path, help="data set in Fashionpedia's layout")
     parser.add_argument("--split", default="val", help="split of the data set (val)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (cpu)")
+    parser.add_argument(
+        "--save_attribute_thresholds",
+        action="store_true",
+        help="find from which probability on each attribute is best reported, and store it in the model's config.json; "
+        "on a split that no figure is reported on",
+    )
     parser.add_argument("--predictions", type=Path, help="results of any model, in Fashionpedia's result format")
     parser.add_argument("--annotations", type=Path, help="the annotation file that they are held against")
-    parser.add_argument("--output", required=True, type=Path, help="folder for metrics.json; made if it is missing")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the results; made if it is missing")
     parser.set_defaults(run=evaluate)
 
 
@@ -343,43 +349,53 @@ def evaluate(arguments: argparse.Namespace) -> int:
     complete, begun = [all(pair) for pair in pairs], [any(pair) for pair in pairs]
     if complete != begun or sum(complete) != 1:
         raise CommandError("evaluate needs either --model and --data_dir, or --predictions and --annotations.")
-    from .training.report import figures_document, format_table, write_metrics
+    if arguments.save_attribute_thresholds and not (Path(arguments.model or "") / "config.json").is_file():
+        raise CommandError("--save_attribute_thresholds needs --model with the folder of a model, to write into it.")
+    from .training.report import format_table, write_report
 
     score = _score_file if arguments.predictions else _score_model
     try:
-        metric, vocabulary, num_images = score(arguments)
+        metric, document = score(arguments)
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from error
-    names = {category_id: name for category_id, name, _ in vocabulary.categories}
-    document = figures_document(metric, names, num_images=num_images, num_attributes=len(vocabulary.attributes))
     print(format_table(document))
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        print(f"All figures: {write_metrics(document, arguments.output)}")
+        written = write_report(document, metric, arguments.output)
     except OSError as error:
         raise CommandError(f"The figures cannot be written to {arguments.output}: {error}.") from error
+    print(f"All figures: {' and '.join(map(str, written))}")
+    if arguments.save_attribute_thresholds:
+        print(_save_attribute_thresholds(metric, Path(arguments.model) / "config.json"))
     return 0
 
 
-def _score_file(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision, Vocabulary, int]":
+def _score_file(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision, dict[str, Any]]":
     """The metric of a file of predictions; the whole file is checked before anything is computed."""
     from .data.fashionpedia import read_ground_truth, read_results
+    from .metrics import FashionAveragePrecision
+    from .training.report import figures_document
 
     vocabulary, images = read_ground_truth(arguments.annotations)
     results = read_results(arguments.predictions, vocabulary, {key: size for key, (size, _) in images.items()})
-    metric = _empty_metric(vocabulary)
+    categories, attributes = (
+        {entry[0]: entry[1] for entry in entries} for entries in (vocabulary.categories, vocabulary.attributes)
+    )
+    metric = FashionAveragePrecision(list(categories), list(attributes))
     for image_id, (_, annotations) in images.items():
         metric.add(image_id, results.get(image_id, []), annotations)
-    return metric, vocabulary, len(images)
+    return metric, figures_document(metric, categories, attributes, len(images))
 
 
-def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision, Vocabulary, int]":
+def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision, dict[str, Any]]":
     """The metric of a model on a split, photo by photo."""
     import torch
     from tqdm import tqdm
 
     from .data.dataset import FashionDataset, FashionpediaExamples, collate
     from .data.fashionpedia import find_split, load_fashionpedia, read_vocabulary
+    from .training.evaluation import Evaluation
+    from .training.report import model_document
 
     _require_device(arguments.device)
     annotation_file, _ = find_split(arguments.data_dir, arguments.split)
@@ -389,17 +405,33 @@ def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecisio
     model.to(arguments.device)
     examples = FashionpediaExamples(load_fashionpedia(arguments.data_dir, arguments.split))
     dataset = FashionDataset(examples, processor, model.config, with_ground_truth=True)
-    metric = _empty_metric(vocabulary)
+    evaluation = Evaluation(model.config)
     for index in tqdm(range(len(dataset)), desc="photos", file=sys.stderr):
         batch = collate([dataset[index]])
-        (meta,) = batch["meta"]
         with torch.inference_mode():
             outputs = model(
                 batch["pixel_values"].to(arguments.device), pixel_mask=batch["pixel_mask"].to(arguments.device)
             )
-        (found,) = processor.post_process_coco(outputs, [meta["size"]], model.config)
-        metric.add(meta["image_id"], found, meta["ground_truth"])
-    return metric, vocabulary, len(dataset)
+        evaluation.add(outputs, batch["meta"], processor)
+    return evaluation.metric, model_document(evaluation, len(dataset))
+
+
+def _save_attribute_thresholds(metric: "FashionAveragePrecision", config_file: Path) -> str:
+    """Writes the best thresholds into a model's configuration, all else as it was; returns what was done."""
+    try:
+        for_all, thresholds = metric.best_attribute_thresholds()
+    except ValueError as error:
+        raise CommandError(f"The attribute thresholds stay as they are: {error}.") from error
+    content = json.loads(config_file.read_text(encoding="utf-8"))
+    try:
+        text = json.dumps(content | {"attribute_thresholds": thresholds}, indent=2, sort_keys=True)
+        config_file.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"The attribute thresholds cannot be written to {config_file}: {error}.") from error
+    own = sum(threshold != for_all for threshold in thresholds)
+    return (
+        f"{config_file}: attributes are reported from a probability of {for_all:g} on, {own} of them from another one"
+    )
 
 
 def _require_vocabulary(config: "FashionDetrConfig", vocabulary: "Vocabulary", arguments: argparse.Namespace) -> None:
@@ -411,14 +443,6 @@ def _require_vocabulary(config: "FashionDetrConfig", vocabulary: "Vocabulary", a
                 f"{len(getattr(config, field))} in the model, {len(expected[field])} in the data. "
                 "A model is measured on the labels that it was trained on."
             )
-
-
-def _empty_metric(vocabulary: "Vocabulary") -> "FashionAveragePrecision":
-    from .metrics import FashionAveragePrecision
-
-    return FashionAveragePrecision(
-        [entry[0] for entry in vocabulary.categories], [entry[0] for entry in vocabulary.attributes]
-    )
 
 
 @contextmanager

@@ -63,6 +63,9 @@ class FashionDetrConfig(PreTrainedConfig):
         category_attributes (`dict[int, list[int]]`, *optional*):
             Class index -> the attribute indices that this class can carry; the others are never reported for it.
             `None` allows every attribute everywhere.
+        attribute_thresholds (`list[float]`, *optional*):
+            Attribute index -> the probability, 0 to 1, from which this attribute is reported, as training or
+            `fashion-detr evaluate --save_attribute_thresholds` found it to serve best. `None`: 0.3 for all.
 
     Raises:
         StrictDataclassClassValidationError: sizes or label lists contradict each other.
@@ -118,6 +121,7 @@ class FashionDetrConfig(PreTrainedConfig):
     attribute_ids: list[int] | None = None
     attribute_supercategories: list[str] | None = None
     category_attributes: dict | None = None
+    attribute_thresholds: list | None = None
 
     def __post_init__(self, **kwargs):
         if self.id2label is None and "num_labels" not in kwargs:
@@ -156,6 +160,7 @@ class FashionDetrConfig(PreTrainedConfig):
             belongings += ["id2label", "label2id", "category_ids", "category_supercategories", "category_attributes"]
         if "id2attribute" in kwargs:
             belongings += ["id2attribute", "attribute_ids", "attribute_supercategories", "category_attributes"]
+            belongings += ["attribute_thresholds"]
         saved = {name: value for name, value in config_dict.items() if name not in belongings}
         given = {name: kwargs.pop(name) for name in (*belongings, "num_labels") if name in kwargs}
         return super().from_dict(saved | given, **kwargs)
@@ -207,6 +212,14 @@ class FashionDetrConfig(PreTrainedConfig):
                     raise ValueError(f"`{field}` must not be negative, found {getattr(self, field)}.")
         _check_labels("id2label", self.id2label, self.category_ids, self.category_supercategories)
         _check_labels("id2attribute", self.id2attribute, self.attribute_ids, self.attribute_supercategories)
+        thresholds = self.attribute_thresholds
+        if thresholds is not None and (
+            len(thresholds) != self.num_attributes or not all(0 <= threshold <= 1 for threshold in thresholds)
+        ):
+            raise ValueError(
+                f"`attribute_thresholds` needs one probability for each of the {self.num_attributes} attributes, found "
+                f"{len(thresholds)} values from {min(thresholds, default=None)} to {max(thresholds, default=None)}."
+            )
         for category, attributes in (self.category_attributes or {}).items():
             unknown = [index for index in attributes if index not in self.id2attribute]
             if category not in self.id2label or unknown:

@@ -28,9 +28,9 @@ PIXELS_PER_CHUNK = 32_000_000
 # A part belongs to a garment that holds at least this share of it.
 PARENT_CONTAINMENT = 0.5
 
-# An attribute is reported from this probability on. F1 weighs what is missed like what is invented, so the threshold
-# that serves it best is half of the F1 that is reached (Lipton et al., "Optimal Thresholding of Classifiers to Maximize
-# F1 Measure", 2014): 0.5 would suit a perfect model alone.
+# An attribute is reported from this probability on, unless the model's configuration knows better. F1 weighs what is
+# missed like what is invented, so the threshold that serves it best is half of the F1 that is reached (Lipton et al.,
+# "Optimal Thresholding of Classifiers to Maximize F1 Measure", 2014): 0.5 would suit a perfect model alone.
 ATTRIBUTE_THRESHOLD = 0.3
 
 
@@ -240,8 +240,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 The model's vocabulary; Fashionpedia's by default.
             threshold (`float`, *optional*, defaults to 0.5):
                 Least score: class probability times the mean probability inside the mask.
-            attribute_threshold (`float`, *optional*, defaults to 0.3):
-                Least probability of an attribute.
+            attribute_threshold (`float`, *optional*):
+                Least probability of an attribute; by default the configuration's `attribute_thresholds`, else 0.3.
             mask_threshold (`float`, *optional*, defaults to 0.5):
                 Probability from which a pixel belongs to the mask.
             top_k (`int`, *optional*, defaults to 100):
@@ -254,7 +254,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             of the garment that carries it, else `None`).
         """
         config = config or FashionDetrConfig()
-        attribute_threshold = ATTRIBUTE_THRESHOLD if attribute_threshold is None else attribute_threshold
+        attribute_thresholds = _attribute_thresholds(attribute_threshold, config)
         results = []
         images = self._images(outputs, config, mask_threshold)
         for image, target in zip(images, self._targets(outputs, target_sizes)):
@@ -276,7 +276,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                             "mask": mask,
                             "bbox": _box(mask),
                             "attributes": _attributes(
-                                image["attributes"][query], label_id, attribute_threshold, config
+                                image["attributes"][query], label_id, attribute_thresholds, config
                             ),
                         }
                     )
@@ -341,11 +341,21 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         outputs,
         target_sizes: Sequence[tuple[int, int]],
         config: FashionDetrConfig | None = None,
-        attribute_threshold: float = ATTRIBUTE_THRESHOLD,
+        attribute_threshold: float | None = None,
         top_k: int = 100,
+        output_attribute_scores: bool = False,
     ) -> list[list[dict[str, Any]]]:
         """
         Results for average precision: the best of the whole N x K table, so that a query may answer for two classes.
+
+        Args:
+            outputs, target_sizes, config, attribute_threshold:
+                As in `post_process_fashion`.
+            top_k (`int`, *optional*, defaults to 100):
+                The largest number of results a photo.
+            output_attribute_scores (`bool`, *optional*, defaults to `False`):
+                Whether every result also has its `attribute_scores`, a float32 array `(A,)` in 0..1, zero where its
+                class cannot carry the attribute.
 
         Returns:
             B lists of Fashionpedia's result dictionaries: `category_id` and `attribute_ids` (the data set's own ids),
@@ -357,6 +367,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         _require_pycocotools()
         config = config or FashionDetrConfig()
         attribute_ids = np.asarray(config.attribute_ids)
+        thresholds = _attribute_thresholds(attribute_threshold, config).numpy()
         results = []
         for image, target in zip(self._images(outputs, config), self._targets(outputs, target_sizes)):
             scores, cells = image["scores"].flatten().topk(min(top_k, image["scores"].numel()))
@@ -366,20 +377,18 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             for chunk, masks in full_size_masks(image["mask_logits"], needed, image["valid_size"], target, 0.5):
                 for query, mask in zip(chunk.tolist(), masks):
                     encoded[query] = encode_mask(mask.numpy())
-            carried = image["attributes"] > attribute_threshold
-            results.append(
-                [
-                    {
-                        "category_id": config.category_ids[label_id],
-                        "attribute_ids": attribute_ids[
-                            (carried[query] & _carriable(label_id, config)).numpy()
-                        ].tolist(),
-                        "segmentation": encoded[query],
-                        "score": score,
-                    }
-                    for score, query, label_id in zip(scores.tolist(), queries.tolist(), classes.tolist())
-                ]
-            )
+            found = []
+            for score, query, label_id in zip(scores.tolist(), queries.tolist(), classes.tolist()):
+                carriable = _carriable(label_id, config).numpy()
+                attribute_scores = image["attributes"][query].numpy() * carriable
+                entry = {
+                    "category_id": config.category_ids[label_id],
+                    "attribute_ids": attribute_ids[carriable & (attribute_scores >= thresholds)].tolist(),
+                    "segmentation": encoded[query],
+                    "score": score,
+                }
+                found.append(entry | {"attribute_scores": attribute_scores} if output_attribute_scores else entry)
+            results.append(found)
         return results
 
     @staticmethod
@@ -615,10 +624,17 @@ def _carriable(label_id: int, config: FashionDetrConfig) -> torch.Tensor:
     return allowed
 
 
+def _attribute_thresholds(threshold: float | None, config: FashionDetrConfig) -> torch.Tensor:
+    """The least probability of every attribute, `(A,)`: as asked for, else the configuration's, else the default."""
+    if threshold is None and config.attribute_thresholds is not None:
+        return torch.tensor(config.attribute_thresholds, dtype=torch.float32)
+    return torch.full((config.num_attributes,), ATTRIBUTE_THRESHOLD if threshold is None else threshold)
+
+
 def _attributes(
-    probabilities: torch.Tensor, label_id: int, threshold: float, config: FashionDetrConfig
+    probabilities: torch.Tensor, label_id: int, thresholds: torch.Tensor, config: FashionDetrConfig
 ) -> list[dict[str, Any]]:
-    found = (_carriable(label_id, config) & (probabilities >= threshold)).nonzero().flatten().tolist()
+    found = (_carriable(label_id, config) & (probabilities >= thresholds)).nonzero().flatten().tolist()
     supercategories = config.attribute_supercategories or [None] * config.num_attributes
     return sorted(
         (

@@ -97,6 +97,8 @@ def test_a_new_vocabulary_for_a_saved_configuration_has_fitting_ids(tiny_config,
         ({"id2label": {0: "coat"}, "category_supercategories": []}, "super-categories"),
         ({"category_attributes": {0: [294]}}, "category_attributes"),
         ({"category_attributes": {46: [0]}}, "category_attributes"),
+        ({"attribute_thresholds": [0.5]}, "attribute_thresholds"),
+        ({"attribute_thresholds": [1.5] * 294}, "attribute_thresholds"),
     ],
 )
 def test_contradictions_are_refused(fields, message):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fashion_detr.cli import main
@@ -52,6 +53,9 @@ def test_exact_predictions_score_one(tmp_path, capsys):
     assert metrics["AP_IoU"] == pytest.approx(1) and metrics["AP_IoU+F1"] == pytest.approx(1)
     assert metrics["num_images"] == 2 and metrics["num_attributes"] == 3
     assert metrics["per_category"]["coat"]["instances"] == 1
+    with Image.open(tmp_path / "out" / "evaluation.png") as picture:
+        assert picture.width > 1000 and len(picture.convert("L").getcolors()) > 50
+    assert metrics["per_attribute"]["attribute 11"]["F1"] == 1 and "attribute 20" not in metrics["per_attribute"]
     assert metrics["AP_IoU_large"] is None  # no such instance: undefined, and JSON has no NaN
     table = capsys.readouterr().out
     assert "2 held-out images, A = 3 attributes" in table and "coat" in table and str(tmp_path / "out") in table
@@ -95,6 +99,12 @@ def test_a_missing_key_a_list_and_half_a_file_are_named(tmp_path, capsys):
     for broken, message in ((results, "missing keys: 1 (entry 0: score)"), ({}, "list"), ("[{", "not valid JSON")):
         assert evaluate(tmp_path, truth, broken) == 2
         assert message in capsys.readouterr().err
+
+
+def test_thresholds_need_a_models_folder(tmp_path, capsys):
+    options = ["--model", str(tmp_path), "--data_dir", str(tmp_path), "--save_attribute_thresholds"]
+    assert main(["evaluate", *options, "--output", str(tmp_path / "out")]) == 2
+    assert "--save_attribute_thresholds needs --model with the folder of a model" in capsys.readouterr().err
 
 
 def test_half_a_pair_of_options_is_refused(tmp_path, capsys):

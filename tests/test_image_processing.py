@@ -361,6 +361,21 @@ def test_every_threshold_changes_the_result():
         found(mask_threshold=1.0)
 
 
+def test_attribute_thresholds_of_the_model_hold_unless_another_is_asked_for():
+    # Probabilities: the second attribute sigmoid(3) = 0.95, the first sigmoid(2) = 0.88 or less, see `outfit_outputs`.
+    thresholds = [1.0] * CONFIG.num_attributes
+    thresholds[0] = 0.0
+    own = FashionDetrConfig(attribute_thresholds=thresholds)
+    assert [one["id"] for one in found(config=own)[0]["attributes"]] == [CONFIG.attribute_ids[0]]
+    assert len(found(config=own, attribute_threshold=0.2)[0]["attributes"]) == 3
+    (results,) = FashionDetrImageProcessor().post_process_coco(
+        outfit_outputs(), [PHOTO], own, top_k=4, output_attribute_scores=True
+    )
+    assert results[0]["attribute_ids"] == [CONFIG.attribute_ids[0]]
+    assert results[0]["attribute_scores"].shape == (CONFIG.num_attributes,)
+    assert results[0]["attribute_scores"][1] == pytest.approx(torch.tensor(3.0).sigmoid().item())
+
+
 def test_a_category_carries_its_own_attributes_alone():
     coat = CONFIG.label2id["coat"]
     limited = FashionDetrConfig(category_attributes={coat: [0, 2]})

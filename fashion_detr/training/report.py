@@ -11,43 +11,92 @@ from PIL import Image
 
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..data.dataset import Example
-from ..image_processing_fashion_detr import FashionDetrImageProcessor, decode_segmentation, to_rgb
+from ..image_processing_fashion_detr import (
+    ATTRIBUTE_THRESHOLD,
+    FashionDetrImageProcessor,
+    decode_segmentation,
+    to_rgb,
+)
 from ..metrics import FashionAveragePrecision
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
 from ..visualization import contact_sheet, draw_objects
+from .chart import draw_evaluation
+from .evaluation import Evaluation
 
-FIGURES = ("AP_IoU", "AP_IoU+F1", "AP50_IoU", "AP75_IoU", "AP_IoU_small", "AP_IoU_medium", "AP_IoU_large")
+FIGURES = (
+    "AP_IoU",
+    "AP_IoU+F1",
+    "AP50_IoU",
+    "AP75_IoU",
+    "AP_IoU_small",
+    "AP_IoU_medium",
+    "AP_IoU_large",
+    "AP_IoU_covered_0_25",
+    "AP_IoU_covered_25_50",
+    "AP_IoU_covered_50_100",
+    "AR_IoU_100",
+    "attribute_F1",
+    "attribute_F1_head",
+    "attribute_F1_mid",
+    "attribute_F1_tail",
+)
+FIXED_THRESHOLD_FIGURE = "AP_IoU+F1_fixed_threshold"
 # A model that is not sure yet should still show what it sees.
 OVERLAY_THRESHOLD = 0.3
 
 
 def figures_document(
-    metric: FashionAveragePrecision, names: Mapping[int, str], num_images: int, num_attributes: int, **more: Any
+    metric: FashionAveragePrecision,
+    category_names: Mapping[int, str],
+    attribute_names: Mapping[int, str],
+    num_images: int,
+    **more: Any,
 ) -> dict[str, Any]:
     """
-    What `metrics.json` holds: the figures as fractions, what they depend on, and `per_category`.
+    What `metrics.json` holds: the figures as fractions, what they depend on, `per_category`, `per_supercategory` and
+    `per_attribute`.
 
     Args:
         metric: The metric, with every image in it.
-        names: Category id -> name.
-        num_images, num_attributes: How many images were judged, and A.
+        category_names, attribute_names: The data set's id -> name.
+        num_images: How many images were judged.
         more: Further entries, such as the number of steps.
     """
-    categories = metric.per_category()
+    categories, attributes = metric.per_category(), metric.per_attribute()
     return {
         **metric.compute(),
         "num_images": num_images,
-        "num_attributes": num_attributes,
+        "num_attributes": len(attribute_names),
         **more,
-        "per_category": {name: categories[category_id] for category_id, name in names.items()},
+        "per_category": {name: categories[category_id] for category_id, name in category_names.items()},
+        "per_supercategory": metric.per_supercategory(),
+        "per_attribute": {attribute_names[attribute_id]: figures for attribute_id, figures in attributes.items()},
     }
 
 
-def write_metrics(document: dict[str, Any], output_dir: Path) -> Path:
-    """Writes `metrics.json`; figures without any ground truth are null, as JSON has no NaN. Returns its path."""
-    path = output_dir / "metrics.json"
-    path.write_text(json.dumps(_without_nan(document), indent=2) + "\n", encoding="utf-8")
-    return path
+def model_document(evaluation: Evaluation, num_images: int, **more: Any) -> dict[str, Any]:
+    """`figures_document` of a model, with its `AP_IoU+F1` under one attribute threshold for all beside."""
+    config = evaluation.config
+    return figures_document(
+        evaluation.metric,
+        {category_id: config.id2label[index] for index, category_id in enumerate(config.category_ids)},
+        {attribute_id: config.id2attribute[index] for index, attribute_id in enumerate(config.attribute_ids)},
+        num_images,
+        **{FIXED_THRESHOLD_FIGURE: evaluation.fixed.compute()["AP_IoU+F1"]},
+        fixed_attribute_threshold=ATTRIBUTE_THRESHOLD,
+        **more,
+    )
+
+
+def write_report(document: dict[str, Any], metric: FashionAveragePrecision, output_dir: Path) -> list[Path]:
+    """
+    Writes `metrics.json`, where figures without any ground truth are null (JSON has no NaN), and the picture
+    `evaluation.png`. Returns their paths.
+    """
+    figures, picture = output_dir / "metrics.json", output_dir / "evaluation.png"
+    figures.write_text(json.dumps(_without_nan(document), indent=2) + "\n", encoding="utf-8")
+    draw_evaluation(document, metric.precision_recall(), picture)
+    return [figures, picture]
 
 
 def _without_nan(value: Any) -> Any:
@@ -57,22 +106,34 @@ def _without_nan(value: Any) -> Any:
 
 
 def format_table(document: dict[str, Any]) -> str:
-    """The figures of `metrics.json` in percent, then one row a category that occurs, most frequent first."""
+    """The main figures of `metrics.json` in percent, the super-categories, and the categories that occur, most frequent
+    first."""
     rows = [(name, _percent(document[name])) for name in FIGURES]
-    width = max(len(name) for name in (*FIGURES, *document["per_category"]))
+    if FIXED_THRESHOLD_FIGURE in document:
+        label = f"AP_IoU+F1, attributes from {document['fixed_attribute_threshold']:g} on"
+        rows.insert(2, (label, _percent(document[FIXED_THRESHOLD_FIGURE])))
+    width = max(len(name) for name in (*(name for name, _ in rows), *document["per_category"]))
     lines = [
         f"{document['num_images']} held-out images, A = {document['num_attributes']} attributes, percent",
         "",
         *(f"{name:<{width}}  {value:>7}" for name, value in rows),
-        "",
-        f"{'category':<{width}}  {'AP_IoU':>7}  {'AP_IoU+F1':>9}  {'instances':>9}",
     ]
-    present = [(name, figures) for name, figures in document["per_category"].items() if figures["instances"]]
-    for name, figures in sorted(present, key=lambda row: -row[1]["instances"]):
-        lines.append(
-            f"{name:<{width}}  {_percent(figures['AP_IoU']):>7}  {_percent(figures['AP_IoU+F1']):>9}"
-            f"  {figures['instances']:>9}"
-        )
+    for kind in ("supercategory", "category"):
+        present = [
+            (name, figures)
+            for name, figures in document[f"per_{kind}"].items()
+            if figures["AP_IoU"] == figures["AP_IoU"]  # not NaN: it occurs
+        ]
+        if kind == "category":
+            present.sort(key=lambda row: -row[1]["instances"])
+        if present:
+            header = "" if kind == "supercategory" else f"  {'instances':>9}"
+            lines += ["", f"{kind:<{width}}  {'AP_IoU':>7}  {'AP_IoU+F1':>9}{header}"]
+        for name, figures in present:
+            instances = f"  {figures['instances']:>9}" if kind == "category" else ""
+            lines.append(
+                f"{name:<{width}}  {_percent(figures['AP_IoU']):>7}  {_percent(figures['AP_IoU+F1']):>9}{instances}"
+            )
     return "\n".join(lines)
 
 

@@ -9,7 +9,8 @@ from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback
 
 from ..data.dataset import FashionDataset, collate
-from ..metrics import FashionAveragePrecision
+from .evaluation import Evaluation
+from .report import FIGURES
 
 
 class FashionTrainer(Trainer):
@@ -29,7 +30,7 @@ class FashionTrainer(Trainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, data_collator=collate, **kwargs)
-        self.metric: FashionAveragePrecision | None = None
+        self.evaluation: Evaluation | None = None
         self._term_sums: dict[str, torch.Tensor] = defaultdict(float)
         self._term_count = 0
         if isinstance(self.train_dataset, FashionDataset):
@@ -72,22 +73,17 @@ class FashionTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-        config = self.accelerator.unwrap_model(model).config
-        sizes = [meta["size"] for meta in inputs["meta"]]
-        predictions = self.processing_class.post_process_coco(outputs, sizes, config)
-        for meta, found in zip(inputs["meta"], predictions):
-            self.metric.add(meta["image_id"], found, meta["ground_truth"])
+        self.evaluation.add(outputs, inputs["meta"], self.processing_class)
         return loss.detach(), None, None
 
     def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
-        config = self.accelerator.unwrap_model(self.model).config
-        self.metric = FashionAveragePrecision(config.category_ids, config.attribute_ids)
+        self.evaluation = Evaluation(self.accelerator.unwrap_model(self.model).config)
         result = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        for state in gather_object([self.metric.state()]):
-            self.metric.merge(state)
-        figures = self.metric.compute()
+        for state in gather_object([self.evaluation.state()]):
+            self.evaluation.merge(state)
+        figures = self.evaluation.metric.compute()
         result.metrics.update(
-            {f"{metric_key_prefix}_{name}": value for name, value in figures.items() if not math.isnan(value)}
+            {f"{metric_key_prefix}_{name}": figures[name] for name in FIGURES if not math.isnan(figures[name])}
         )
         return result
 
