@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     logger.info("Training took %.1f minutes", minutes)
 
     if selection.examples is not final.examples:  # the final figures stay unseen
-        choose_attribute_thresholds(trainer, selection)
+        trainer.choose_attribute_thresholds(selection)
     trainer.save_model()
     trainer.save_state()
     evaluate(trainer, final, minutes)
@@ -163,19 +163,6 @@ def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:
     if last is None:
         raise FileNotFoundError(f"There is no checkpoint to resume from in {args.output_dir}.")
     return last
-
-
-def choose_attribute_thresholds(trainer: FashionTrainer, selection: FashionDataset) -> None:
-    """Stores in the model's configuration from which probability on each attribute is best reported."""
-    trainer.evaluate(selection, metric_key_prefix="selection")
-    try:
-        for_all, thresholds = trainer.evaluation.metric.best_attribute_thresholds()
-    except ValueError as error:
-        logger.info("The attributes keep their threshold: %s", error)
-        return
-    trainer.accelerator.unwrap_model(trainer.model).config.attribute_thresholds = thresholds
-    own = sum(threshold != for_all for threshold in thresholds)
-    logger.info("Attributes are reported from a probability of %.2f on, %d of them from another one", for_all, own)
 
 
 def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -> None:

@@ -1,6 +1,6 @@
 """Peak memory of judging 100 detections on a photo of 12 megapixels, above what the loaded model takes. Linux only.
 
-    python benchmarks/evaluation_memory.py
+python benchmarks/evaluation_memory.py
 """
 
 from pathlib import Path

@@ -19,12 +19,8 @@ from fashion_detr.training.arguments import FashionTrainingArguments
 from fashion_detr.training.report import model_document
 from fashion_detr.training.trainer import FashionTrainer
 
-IMAGES, BATCH, SIZE, QUERIES = (
-    5,
-    2,
-    (128, 96),
-    24,
-)  # on two processes the last batch is padded with an image seen before
+IMAGES, BATCH = 5, 2  # on two processes the last batch is padded with an image seen before
+SIZE, QUERIES = (128, 96), 64
 
 
 class Oracle(nn.Module):
@@ -61,16 +57,20 @@ class Oracle(nn.Module):
 
 
 def evaluate(output_file: Path) -> None:
-    config = FashionDetrConfig(attribute_thresholds=[0.05] * 100 + [0.5] * 194)
+    config = FashionDetrConfig()
     processor = FashionDetrImageProcessor(size={"height": SIZE[0], "width": SIZE[1]})
-    dataset = FashionDataset(SyntheticEnsembles(IMAGES, *SIZE, split="val"), processor, config, with_ground_truth=True)
+    selection, dataset = (
+        FashionDataset(SyntheticEnsembles(count, *SIZE, split=split), processor, config, with_ground_truth=True)
+        for split, count in (("selection", 4 * IMAGES), ("val", IMAGES))
+    )
     args = FashionTrainingArguments(
         output_dir=str(output_file.parent / "trainer"), per_device_eval_batch_size=BATCH, use_cpu=True, report_to="none"
     )
     trainer = FashionTrainer(model=Oracle(config), args=args, eval_dataset=dataset, processing_class=processor)
+    trainer.choose_attribute_thresholds(selection)
     trainer.evaluate()
     document = model_document(trainer.evaluation, IMAGES)
-    document["thresholds"] = trainer.evaluation.metric.best_attribute_thresholds()
+    document["thresholds"] = config.attribute_thresholds
     document["processes"] = trainer.args.world_size
     if trainer.is_world_process_zero():
         output_file.write_text(json.dumps(document))

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fashion_detr.cli import main
+from fashion_detr.cli import _save_attribute_thresholds, main
+from fashion_detr.data.fashionpedia import run_lengths
+from fashion_detr.metrics import FashionAveragePrecision
 
 SIZE = (40, 30)
 
@@ -82,6 +84,10 @@ def test_wrong_attributes_cost_the_joint_figure_alone(tmp_path):
         ({"score": "high"}, "entry 1: 'high'"),
         ({"segmentation": box(1, 1, 2, 2) | {"size": [30, 40]}}, "size [height, width] [40, 30], found [30, 40]"),
         ({"segmentation": [[1, 1, 2, 2, 3, 1]]}, "no run lengths"),
+        ({"segmentation": box(1, 1, 2, 2) | {"counts": box(1, 1, 2, 2)["counts"][:-1]}}, "COCO's compressed form"),
+        ({"segmentation": {"size": list(SIZE), "counts": "a1"}}, "sum to 40 x 30 = 1200 pixels, found 49"),
+        ({"segmentation": {"size": list(SIZE), "counts": "~~"}}, "COCO's compressed form, found '~~'"),
+        ({"segmentation": {"size": list(SIZE), "counts": ""}}, "1200 pixels, found 0"),
     ],
 )
 def test_a_broken_entry_is_named_before_anything_is_computed(tmp_path, capsys, change, message):
@@ -93,12 +99,36 @@ def test_a_broken_entry_is_named_before_anything_is_computed(tmp_path, capsys, c
     assert not (tmp_path / "out").exists()
 
 
+def test_run_lengths_are_read_as_they_were_written():
+    random = np.random.default_rng(0)
+    for density in (0.0, 0.001, 0.5, 1.0):
+        mask = random.random((300, 200)) < density
+        changes = np.flatnonzero(np.diff(mask.ravel(order="F"))) + 1
+        runs = np.diff([0, *changes, mask.size]).tolist()
+        expected = [0, *runs] if mask[0, 0] else runs  # the first run is of background
+        rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+        assert run_lengths(rle["counts"].decode()) == expected
+
+
 def test_a_missing_key_a_list_and_half_a_file_are_named(tmp_path, capsys):
     truth, results = scene()
     del results[0]["score"]
     for broken, message in ((results, "missing keys: 1 (entry 0: score)"), ({}, "list"), ("[{", "not valid JSON")):
         assert evaluate(tmp_path, truth, broken) == 2
         assert message in capsys.readouterr().err
+
+
+def test_thresholds_are_written_into_the_configuration(tmp_path):
+    """Ten coats with the probability 0.7 of an attribute that they carry; one that they do not has 0.62."""
+    metric = FashionAveragePrecision([3], [11, 20])
+    coat = {"category_id": 3, "attribute_ids": [11], "segmentation": box(2, 2, 20, 10)}
+    for image_id in range(10):
+        metric.add(image_id, [coat | {"score": 0.9, "attribute_scores": [0.7, 0.62]}], [coat])
+    config_file = tmp_path / "config.json"
+    config_file.write_text(json.dumps({"auto_map": {"AutoModel": "code.Model"}, "d_model": 32}))
+    assert "attributes are reported from a probability of 0.65 on" in _save_attribute_thresholds(metric, config_file)
+    expected = {"auto_map": {"AutoModel": "code.Model"}, "d_model": 32, "attribute_thresholds": [0.65, 0.65]}
+    assert json.loads(config_file.read_text()) == expected
 
 
 def test_thresholds_need_a_models_folder(tmp_path, capsys):

@@ -34,7 +34,8 @@ def test_one_process_and_two_come_to_the_same_figures(tmp_path):
     alone, together = on_processes(1, tmp_path), on_processes(2, tmp_path)
     assert (alone.pop("processes"), together.pop("processes")) == (1, 2)
     assert 0.2 < alone["AP_IoU"] < 0.9 and 0.05 < alone["AP_IoU+F1"] < 0.9
-    assert alone["AP_IoU+F1"] != alone["AP_IoU+F1_fixed_threshold"]
+    assert alone["AP_IoU+F1"] > alone["AP_IoU+F1_fixed_threshold"]  # chosen on other images
+    assert len(set(alone["thresholds"])) > 1
     # As text, where NaN equals itself.
     assert json.dumps(together, sort_keys=True) == json.dumps(alone, sort_keys=True)
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Features, Image, List, NamedSplit, Value
 from datasets.exceptions import DatasetGenerationError
 from pycocotools import mask as coco_mask
@@ -462,9 +463,38 @@ def _segmentation_fault(segmentation: list | dict, size: list[int]) -> str | Non
         return f"expected an RLE's counts as a list or a string, found {reprlib.repr(counts)}"
     if segmentation.get("size") != size:
         return f"expected an RLE of its image's size [height, width] {size}, found {segmentation.get('size')}"
-    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
-        return f"expected counts that sum to {size[0]} x {size[1]} = {size[0] * size[1]} pixels, found {sum(counts)}"
+    runs = counts if isinstance(counts, list) else run_lengths(counts)
+    if runs is None:
+        return f"expected counts in COCO's compressed form, found {reprlib.repr(counts)}"
+    if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
+        return f"expected counts that sum to {size[0]} x {size[1]} = {size[0] * size[1]} pixels, found {sum(runs)}"
     return None
+
+
+def run_lengths(counts: str) -> list[int] | None:
+    """
+    The run lengths of COCO's compressed form, `None` where the text is of no such form.
+
+    pycocotools never checks the text: runs that do not fill the mask would be judged as some other mask, or crash.
+    A number is written five bits a character, least significant first; from the fourth on it is the difference to the
+    number two before it.
+    """
+    characters = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
+    if not characters.size:
+        return []
+    last = (characters & 0x20) == 0  # of its number
+    if characters.min() < 0 or characters.max() > 0x3F or not last[-1]:
+        return None
+    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    lengths = np.diff(np.append(starts, len(characters)))
+    if lengths.max() > 7:  # more than 32 bits
+        return None
+    places = np.arange(len(characters)) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((characters & 0x1F) << (5 * places), starts)
+    negative = (characters[last] & 0x10) != 0
+    numbers = np.where(negative, numbers - (1 << (5 * lengths)), numbers)
+    numbers[1::2], numbers[2::2] = np.cumsum(numbers[1::2]), np.cumsum(numbers[2::2])
+    return numbers.tolist()
 
 
 def _check_image_files(file_names: list[str], image_folder: Path, annotation_file: Path) -> None:

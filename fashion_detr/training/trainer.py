@@ -1,5 +1,6 @@
 """transformers' Trainer for instance targets: streamed average precision, named loss terms, parameter groups."""
 
+import logging
 import math
 from collections import defaultdict
 from typing import Any
@@ -11,6 +12,8 @@ from transformers import Trainer, TrainerCallback
 from ..data.dataset import FashionDataset, collate
 from .evaluation import Evaluation
 from .report import FIGURES
+
+logger = logging.getLogger(__name__)
 
 
 class FashionTrainer(Trainer):
@@ -86,6 +89,23 @@ class FashionTrainer(Trainer):
             {f"{metric_key_prefix}_{name}": figures[name] for name in FIGURES if not math.isnan(figures[name])}
         )
         return result
+
+    def choose_attribute_thresholds(self, selection: FashionDataset) -> None:
+        """
+        Stores in the model's configuration from which probability on each attribute is best reported.
+
+        Args:
+            selection: Images that the model has not learnt from, and that no figure is reported on.
+        """
+        self.evaluate(selection, metric_key_prefix="selection")
+        try:
+            for_all, thresholds = self.evaluation.metric.best_attribute_thresholds()
+        except ValueError as error:
+            logger.info("The attributes keep their threshold: %s", error)
+            return
+        self.accelerator.unwrap_model(self.model).config.attribute_thresholds = thresholds
+        own = sum(threshold != for_all for threshold in thresholds)
+        logger.info("Attributes are reported from a probability of %.2f on, %d of them from another one", for_all, own)
 
 
 class _EpochKey(TrainerCallback):
