@@ -197,7 +197,7 @@ class FashionAveragePrecision:
         require_distinct(category_ids, "category_ids")
         require_distinct(attribute_ids, "attribute_ids")
         columns = {attribute_id: column for column, attribute_id in enumerate(attribute_ids)}
-        self._reader = EntryReader(tuple(sorted(category_ids)), columns)
+        self._reader = EntryReader(frozenset(category_ids), columns)
         self._fixed_attributed = _fixed_attributed_category_ids(self._reader, attributed_category_ids)
         if supercategories is None:
             is_fashionpedia = set(category_ids) == FASHIONPEDIA_CATEGORY_IDS
@@ -381,7 +381,7 @@ class FashionAveragePrecision:
             attributed = self.attributed_category_ids
             self._figures = {
                 category_id: _category_figures(self._records_of(category_id), category_id in attributed)
-                for category_id in self._reader.category_ids
+                for category_id in sorted(self._reader.category_ids)
             }
         return self._figures
 

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,30 +10,26 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Instance:
     """A detection or a ground truth after its checks; `where` names it in messages."""
 
     where: str
     category_id: int
     rle: dict[str, Any]
-    attributes: list[int]  # columns of the multi-hot vector
+    attributes: frozenset[int]  # columns of the multi-hot vector
     score: float = 0.0
     area: float | None = None  # of a ground truth that knows it; else the mask's
     attribute_scores: np.ndarray | None = None  # (A,) float16 in 0..1, of a detection
     crowd: bool = False
     covered: float | None = None  # share in 0..1 that others hide, of a ground truth that knows it
 
-    @property
-    def size(self) -> tuple[int, int]:
-        return tuple(self.rle["size"])
-
 
 @dataclass(frozen=True)
 class EntryReader:
     """The ids that may occur, and the column of each attribute in a multi-hot vector."""
 
-    category_ids: tuple[int, ...]
+    category_ids: frozenset[int]
     attribute_columns: dict[int, int]
 
     def read_image(
@@ -47,40 +43,46 @@ class EntryReader:
 
     def read_prediction(self, entry: Mapping[str, Any], where: str) -> Instance:
         score = _read_number(_get(entry, "score", where), "score", where)
-        scores = entry.get("attribute_scores")
-        if scores is not None:
-            scores = self._read_attribute_scores(scores, where)
-        return Instance(**self._read_common(entry, where), score=score, attribute_scores=scores)
+        instance = self._read_common(entry, where)
+        instance.score = score
+        if entry.get("attribute_scores") is not None:
+            instance.attribute_scores = self._read_attribute_scores(entry["attribute_scores"], where)
+        return instance
 
     def read_truth(self, entry: Mapping[str, Any], where: str) -> Instance:
-        area = entry.get("area")
-        if area is not None:
-            area = _read_number(area, "area", where)
-        covered = entry.get("covered")
-        if covered is not None:
-            covered = _read_number(covered, "covered", where)
-            if not 0 <= covered <= 1:
-                raise mistake(where, "covered", covered, "a share from 0 to 1")
-        crowd = bool(entry.get("iscrowd", False))
-        return Instance(**self._read_common(entry, where), area=area, crowd=crowd, covered=covered)
+        instance = self._read_common(entry, where)
+        instance.crowd = bool(entry.get("iscrowd", False))
+        if entry.get("area") is not None:
+            instance.area = _read_number(entry["area"], "area", where)
+        if entry.get("covered") is not None:
+            instance.covered = _read_number(entry["covered"], "covered", where)
+            if not 0 <= instance.covered <= 1:
+                raise mistake(where, "covered", instance.covered, "a share from 0 to 1")
+        return instance
 
-    def _read_common(self, entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-        return {
-            "where": where,
-            "category_id": self._read_category(_get(entry, "category_id", where), where),
-            "rle": _read_segmentation(_get(entry, "segmentation", where), where),
-            "attributes": self._read_attributes(_get(entry, "attribute_ids", where), where),
-        }
+    def _read_common(self, entry: Mapping[str, Any], where: str) -> Instance:
+        return Instance(
+            where,
+            self._read_category(_get(entry, "category_id", where), where),
+            _read_segmentation(_get(entry, "segmentation", where), where),
+            self._read_attributes(_get(entry, "attribute_ids", where), where),
+        )
 
     def _read_category(self, value: Any, where: str) -> int:
+        if type(value) is int and value in self.category_ids:
+            return value
         category_id = _read_integer(value, "category_id", where)
         if category_id not in self.category_ids:
             raise mistake(where, "category_id", category_id, f"one of {summary(self.category_ids)}")
         return category_id
 
-    def _read_attributes(self, values: Any, where: str) -> list[int]:
+    def _read_attributes(self, values: Any, where: str) -> frozenset[int]:
         if values is None or isinstance(values, str) or not hasattr(values, "__iter__"):
             raise mistake(where, "attribute_ids", repr(values), "a list of attribute ids")
+        try:
+            return frozenset([self.attribute_columns[value] for value in values])
+        except (KeyError, TypeError):
+            pass  # the first entry that is not known is named below
         columns = []
         for value in values:
             attribute_id = _read_integer(value, "attribute_ids' entry", where)
@@ -88,7 +90,7 @@ class EntryReader:
                 expected = f"one of {summary(self.attribute_columns)}"
                 raise mistake(where, "attribute_ids' entry", attribute_id, expected)
             columns.append(self.attribute_columns[attribute_id])
-        return columns
+        return frozenset(columns)
 
     def _read_attribute_scores(self, values: Any, where: str) -> np.ndarray:
         scores = np.asarray(values, dtype=np.float16)
@@ -104,7 +106,7 @@ def mistake(where: str, what: str, found: Any, expected: str) -> ValueError:
     return ValueError(f"{where}: {what} is {found}, expected {expected}")
 
 
-def summary(ids: Sequence[int] | Mapping[int, int]) -> str:
+def summary(ids: Collection[int]) -> str:
     return f"the {len(ids)} ids of the vocabulary ({min(ids)} to {max(ids)})" if ids else "an empty vocabulary"
 
 
@@ -119,9 +121,10 @@ def require_distinct(ids: Sequence[int], name: str) -> None:
 
 
 def _get(entry: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in entry:
-        raise mistake(where, f"the key {key!r}", "missing", f"it beside {sorted(entry)}")
-    return entry[key]
+    try:
+        return entry[key]
+    except KeyError:
+        raise mistake(where, f"the key {key!r}", "missing", f"it beside {sorted(entry)}") from None
 
 
 def _read_integer(value: Any, what: str, where: str) -> int:
@@ -132,6 +135,8 @@ def _read_integer(value: Any, what: str, where: str) -> int:
 
 
 def _read_number(value: Any, what: str, where: str) -> float:
+    if type(value) is float and math.isfinite(value):
+        return value
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -149,7 +154,8 @@ def _read_segmentation(segmentation: Any, where: str) -> dict[str, Any]:
     if mask.ndim != 2 or mask.dtype != bool:
         found = f"an array of shape {mask.shape} and dtype {mask.dtype}"
         raise mistake(where, "segmentation", found, "a compressed RLE or a bool array of shape (height, width)")
-    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"]}
 
 
 def _read_rle(rle: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -158,12 +164,14 @@ def _read_rle(rle: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise mistake(where, "RLE's counts", f"a {type(counts).__name__}", "compressed: bytes or str")
     if len(size) != 2:
         raise mistake(where, "RLE's size", list(size), "[height, width]")
+    if type(size) is list and type(size[0]) is int and type(size[1]) is int:
+        return rle
     return {"size": [_read_integer(side, "RLE's size", where) for side in size], "counts": counts}
 
 
 def _require_one_size(instances: Sequence[Instance]) -> None:
     """Masks of one image are compared pixel by pixel: every one has the (height, width) of the first."""
     for instance in instances:
-        if instance.size != instances[0].size:
-            expected = f"{instances[0].size} as in {instances[0].where}"
-            raise mistake(instance.where, "the mask's (height, width)", instance.size, expected)
+        if instance.rle["size"] != instances[0].rle["size"]:
+            found, expected = (tuple(one.rle["size"]) for one in (instance, instances[0]))
+            raise mistake(instance.where, "the mask's (height, width)", found, f"{expected} as in {instances[0].where}")

@@ -126,7 +126,6 @@ def _category_record(
 ) -> CategoryRecord:
     if not truths:  # most categories of an image: nothing to find
         return {"scores": scores, "areas": areas, "ious": np.zeros((len(scores), 0)), **_nothing_to_find(attributes)}
-    predicted, true = _multi_hot(detections, attributes), _multi_hot(truths, attributes)
     crowds = np.array([truth.crowd for truth in truths], dtype=bool)
     ious = _ious(detections, truths)
     finders, found = _found_pairs(ious, crowds)
@@ -139,13 +138,13 @@ def _category_record(
         "scores": scores,
         "areas": areas,
         "ious": ious,
-        "f1s": binary_macro_f1(predicted, true),
+        "f1s": _f1s(detections, truths, attributes),
         "truth_areas": truth_areas,
         "truth_crowds": crowds,
         "truth_covered": covered,
-        "truth_attributes": np.packbits(true, axis=1),
+        "truth_attributes": _packed([truth.attributes for truth in truths], attributes),
         "found_truths": np.array(found, dtype=np.int64),
-        "found_attributes": np.packbits(predicted[finders], axis=1),
+        "found_attributes": _packed([detections[finder].attributes for finder in finders], attributes),
         "found_attribute_scores": np.array(attribute_scores) if has_scores else None,
     }
 
@@ -171,11 +170,20 @@ def _mask_areas(instances: Sequence[Instance]) -> np.ndarray:
     return np.asarray(coco_mask.area([instance.rle for instance in instances]), dtype=np.float64)
 
 
-def _multi_hot(instances: Sequence[Instance], attributes: int) -> np.ndarray:
-    vectors = np.zeros((len(instances), attributes), dtype=bool)
-    for row, instance in enumerate(instances):
-        vectors[row, instance.attributes] = True
-    return vectors
+def _packed(attribute_sets: Sequence[frozenset[int]], attributes: int) -> np.ndarray:
+    """Multi-hot vectors with eight attributes a byte."""
+    vectors = np.zeros((len(attribute_sets), attributes), dtype=bool)
+    for row, columns in enumerate(attribute_sets):
+        vectors[row, list(columns)] = True
+    return np.packbits(vectors, axis=1)
+
+
+def _f1s(detections: Sequence[Instance], truths: Sequence[Instance], attributes: int) -> np.ndarray:
+    """(D, G) binary macro F1."""
+    both = np.array([[len(one.attributes & truth.attributes) for truth in truths] for one in detections], dtype=float)
+    predicted = np.array([len(one.attributes) for one in detections], dtype=float)
+    true = np.array([len(truth.attributes) for truth in truths], dtype=float)
+    return macro_f1_of_counts(both.reshape(len(detections), len(truths)), predicted[:, None] + true, attributes)
 
 
 def _covered_shares(truths: Sequence[Instance]) -> np.ndarray:
@@ -191,16 +199,16 @@ def _covered_shares(truths: Sequence[Instance]) -> np.ndarray:
     near = _overlap(boxes)
     # With everything taken for a crowd, pycocotools gives the share of the first that lies inside the second.
     carried = np.asarray(coco_mask.iou(rles, rles, [True] * len(rles))) >= CARRIED_SHARE
+    hides = near & ~carried
+    box_areas = boxes[:, 2] * boxes[:, 3]
+    box_rles = coco_mask.frPyObjects(boxes, *truths[0].rle["size"])
     for number in np.flatnonzero(np.isnan(shares)):
-        others = [rles[other] for other in np.flatnonzero(near[number] & ~carried[number])]
-        box_area = boxes[number, 2] * boxes[number, 3]
-        if not others or not box_area:
-            shares[number] = 0
-            continue
-        (box,) = coco_mask.frPyObjects(boxes[number : number + 1], *truths[number].size)
-        theirs = coco_mask.merge(others)
-        in_box, on_it = (coco_mask.area(_common(theirs, one)) for one in (box, rles[number]))
-        shares[number] = (float(in_box) - float(on_it)) / box_area
+        others = [rles[other] for other in np.flatnonzero(hides[number])]
+        shares[number] = 0
+        if others and box_areas[number]:
+            theirs = coco_mask.merge(others)
+            in_box, on_it = coco_mask.iou([theirs], [box_rles[number], rles[number]], [True, True])[0]
+            shares[number] = (in_box - on_it) * float(coco_mask.area(theirs)) / box_areas[number]
     return shares
 
 
@@ -209,10 +217,6 @@ def _overlap(boxes: np.ndarray) -> np.ndarray:
     starts, ends = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     touching = ((starts[:, None] < ends[None]) & (starts[None] < ends[:, None])).all(axis=2)
     return touching & ~np.eye(len(boxes), dtype=bool)
-
-
-def _common(one: dict, other: dict) -> dict:
-    return coco_mask.merge([one, other], intersect=True)
 
 
 def _ious(detections: Sequence[Instance], truths: Sequence[Instance]) -> np.ndarray:
@@ -359,17 +363,19 @@ def _match_chunk(
     free = np.ones((truths, *grid), dtype=bool)
     matched = np.zeros((most, *grid), dtype=bool)
     ignored = np.zeros_like(matched)
+    # (D, G, N, R, 1, 1): a detection's values in the order in which it walks.
+    ious, f1s = (
+        np.take_along_axis(values[:, None], order[:, :, None], axis=3).transpose(2, 3, 0, 1)[..., None, None]
+        for values in (ious, f1s)
+    )
+    ignore, stays_free = (values.transpose(2, 0, 1)[..., None, None] for values in (ignore, stays_free))
     for detection in range(most):
-        here, f1_here = (
-            np.moveaxis(np.take_along_axis(values[:, detection, None, :], order, axis=2), 2, 0)[..., None, None]
-            for values in (ious, f1s)
-        )
-        found = _walk(here, f1_here, free, np.moveaxis(ignore, 2, 0)[..., None, None], rule)
+        found = _walk(ious[detection], f1s[detection], free, ignore, rule)
         for truth in range(truths):
             taken = found == truth
-            free[truth] &= ~taken | stays_free[:, :, truth, None, None]
+            free[truth] &= ~taken | stays_free[truth]
             matched[detection] |= taken
-            ignored[detection] |= taken & ignore[:, :, truth, None, None]
+            ignored[detection] |= taken & ignore[truth]
     real = np.arange(most)[:, None] < counts
     places = (np.arange(most)[:, None] + starts)[real]
     return places, np.moveaxis(matched[real], 0, -1), np.moveaxis(ignored[real], 0, -1)
@@ -410,15 +416,19 @@ def precision_at_recall(matches: Matches) -> np.ndarray:
     grid = matches.right.shape[:-1]
     curves = np.full((*grid, len(RECALL_LEVELS)), np.nan)
     for place in np.flatnonzero(matches.positives):
-        hits = np.cumsum(matches.right[place], axis=-1, dtype=np.float64)
-        misses = np.cumsum(matches.wrong[place], axis=-1, dtype=np.float64)
-        # The spacing is both evaluators' guard where the first detections are ignored.
-        precision = hits / (misses + hits + np.spacing(1))
-        envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
-        reached = np.concatenate([envelope, np.zeros((*envelope.shape[:-1], 1))], axis=-1)
+        positives = matches.positives[place]
+        # Recall and the best precision change at hits alone: which hit reaches each level, were there enough of them?
+        hit_of_level = np.searchsorted(np.arange(1, positives + 1) / positives, RECALL_LEVELS, side="left")
         for cell in np.ndindex(grid[1:]):
-            first_at_level = np.searchsorted(hits[cell] / matches.positives[place], RECALL_LEVELS, side="left")
-            curves[(place, *cell)] = reached[cell][first_at_level]
+            right = matches.right[(place, *cell)]
+            hits = np.flatnonzero(right)
+            judged = np.cumsum(right | matches.wrong[(place, *cell)])[hits]
+            # The spacing is both evaluators' guard against 0 / 0; it makes a perfect precision one bit less than 1.
+            precision = np.arange(1, len(hits) + 1) / (judged + np.spacing(1))
+            best = np.maximum.accumulate(precision[::-1])[::-1]
+            reached = hit_of_level < len(hits)
+            curves[(place, *cell)] = 0
+            curves[(place, *cell)][reached] = best[hit_of_level[reached]]
     return curves
 
 

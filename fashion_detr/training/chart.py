@@ -50,7 +50,7 @@ def _draw_curves(axes: Any, curves: Mapping[str, np.ndarray]) -> None:
     axes.set_title("Precision at recall, mean over categories", fontsize=11)
     axes.grid(alpha=0.3)
     if curves:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
     else:
         axes.text(50, 50, "no ground truth", ha="center")
 
