@@ -490,14 +490,14 @@ def test_figures_follow_what_is_added_later() -> None:
 
 
 def test_best_attribute_thresholds() -> None:
-    # Twenty coats, found exactly, A = 6. Odd ones carry 3, even ones 7. Probabilities of 3: 0.2 if carried, else 0.12;
+    # Sixty coats, found exactly, A = 6. Odd ones carry 3, even ones 7. Probabilities of 3: 0.2 if carried, else 0.12;
     # of 7: 0.7 if carried, else 0.62. One threshold for all:
     #   below 0.12 both are named always: present 2*1/3, absent 2*4/(4+5) = 0.889, macro 0.778: 6 of 10 F1 thresholds;
     #   0.15 names 3 rightly and 7 always: 0.778 for the odd ones (6 of 10), 1 for the even ones: (0.6 + 1) / 2 = 0.8;
     #   0.65 names 7 rightly and 3 never: the odd ones 0 and 2*5/11, macro 0.4545 (0 of 10): 0.5. So 0.15 is best.
     # With 0.65 for the attribute 7 all is right.
     metric = measure({})
-    for image_id in range(20):
+    for image_id in range(60):
         carried = image_id % 2
         scores = [0.0, 0.2 if carried else 0.12, 0.62 if carried else 0.7, 0.0, 0.0, 0.0]
         true = truth(9, box(0, 0, 40, 40), [3] if carried else [7])
@@ -513,7 +513,7 @@ def test_best_attribute_thresholds() -> None:
 def test_rare_attributes_keep_the_threshold_of_all() -> None:
     true = truth(9, box(0, 0, 40, 40), [3, 7])
     metric = measure({})
-    for image_id in range(9):  # one found instance too few
+    for image_id in range(29):  # one found instance too few
         scores = [0.0, 0.9, 0.1, 0.0, 0.0, 0.0]
         metric.add(image_id, [{**true, "score": 0.5, "attribute_scores": scores}], [true])
     for_all, each = metric.best_attribute_thresholds()

@@ -16,7 +16,7 @@ BANDS = {"head": 100, "mid": 10, "tail": 1}
 
 CANDIDATES = np.linspace(0.05, 0.95, 19)
 # An attribute that fewer found instances carry keeps the threshold of all: its best one would be chance.
-MIN_CARRIERS = 10
+MIN_CARRIERS = 30
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def best_thresholds(records: Mapping[int, Sequence[CategoryRecord]], attributes:
     """
     The thresholds under which most found instances reach the F1 thresholds of `AP_IoU+F1`, categories weighing alike.
 
-    First the best one for all attributes; then, from the most frequent attribute on, each one's own, if it is better.
+    First the best one for all attributes; then, from the most frequent attribute on, each one's own, if it is better on
+    both halves of the instances, each taken alone: what is better on one of them only is mostly chance.
 
     Args:
         records: The records of every category that is held to attributes, with attribute scores.
@@ -96,16 +97,19 @@ def best_thresholds(records: Mapping[int, Sequence[CategoryRecord]], attributes:
     )
     sizes = [sum(len(record["found_truths"]) for record in entries) for entries in found.values()]
     weights = np.repeat(1 / (len(sizes) * np.array(sizes)), sizes)
+    in_first_half = np.concatenate([np.arange(size) < size / 2 for size in sizes])
+    halves = np.stack([weights * in_first_half, weights * ~in_first_half])
 
-    def worth(both: np.ndarray, present: np.ndarray) -> float:
+    def worth(both: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Of the two halves; their sum is that of all."""
         f1s = macro_f1_of_counts(both, present, attributes)
-        return float(weights @ (f1s[:, None] >= THRESHOLDS[None, :-1]).mean(axis=1))
+        return halves @ (f1s[:, None] >= THRESHOLDS[None, :-1]).mean(axis=1)
 
     def counts(thresholds: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-        predicted = scores > thresholds
+        predicted = scores >= thresholds
         return (true & predicted).sum(axis=1), true.sum(axis=1) + predicted.sum(axis=1)
 
-    for_all = float(CANDIDATES[np.argmax([worth(*counts(threshold)) for threshold in CANDIDATES])])
+    for_all = float(CANDIDATES[np.argmax([worth(*counts(threshold)).sum() for threshold in CANDIDATES])])
     thresholds = np.full(attributes, for_all)
     both, present = counts(for_all)
     best = worth(both, present)
@@ -114,14 +118,14 @@ def best_thresholds(records: Mapping[int, Sequence[CategoryRecord]], attributes:
         if carriers[attribute] < MIN_CARRIERS:
             break
         column, has = scores[:, attribute], true[:, attribute]
-        before = column > thresholds[attribute]
+        before = column >= thresholds[attribute]
         for candidate in CANDIDATES:
-            after = column > candidate
+            after = column >= candidate
             changed = after.astype(np.int64) - before
             trial = worth(both + (has * changed), present + changed)
-            if trial > best:
+            if (trial > best).all():
                 best, thresholds[attribute] = trial, candidate
-        changed = (column > thresholds[attribute]).astype(np.int64) - before
+        changed = (column >= thresholds[attribute]).astype(np.int64) - before
         both, present = both + has * changed, present + changed
     return for_all, thresholds
 

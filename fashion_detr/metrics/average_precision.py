@@ -363,7 +363,7 @@ class FashionAveragePrecision:
 
         Returns:
             The best one for all attributes, and one an attribute in the order of `attribute_ids`: its own where at
-            least ten found instances carry it, else the one for all.
+            least 30 found instances carry it and both halves of them agree, else the one for all.
 
         Raises:
             ValueError: No instance of an attributed category was found, or predictions lack `attribute_scores`.

@@ -148,7 +148,7 @@ def _read_number(value: Any, what: str, where: str) -> float:
 
 def _read_segmentation(segmentation: Any, where: str) -> dict[str, Any]:
     """Compressed RLE of either form. Raises ValueError for any other form."""
-    if isinstance(segmentation, Mapping):
+    if type(segmentation) is dict or isinstance(segmentation, Mapping):
         return _read_rle(segmentation, where)
     mask = np.asarray(segmentation)
     if mask.ndim != 2 or mask.dtype != bool:
@@ -160,7 +160,7 @@ def _read_segmentation(segmentation: Any, where: str) -> dict[str, Any]:
 
 def _read_rle(rle: Mapping[str, Any], where: str) -> dict[str, Any]:
     counts, size = _get(rle, "counts", where), _get(rle, "size", where)
-    if not isinstance(counts, bytes | str):
+    if not isinstance(counts, (bytes, str)):
         raise mistake(where, "RLE's counts", f"a {type(counts).__name__}", "compressed: bytes or str")
     if len(size) != 2:
         raise mistake(where, "RLE's size", list(size), "[height, width]")

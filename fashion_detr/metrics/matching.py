@@ -391,12 +391,12 @@ def _walk(ious: np.ndarray, f1s: np.ndarray, free: np.ndarray, ignore: np.ndarra
         ignore: (G, N, R, 1, 1) bool, False before True.
 
     Returns:
-        (N, R, T, F) int64, the position of the ground truth it ends at, -1 for none.
+        (N, R, T, F) int16, the position of the ground truth it ends at, -1 for none.
     """
     # A hair below 1, as both evaluators have it, so that a perfect overlap reaches a threshold of 1.
     least_iou = np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
     least_f1 = np.minimum(rule.f1_thresholds, 1 - 1e-10)
-    found = np.full(free.shape[1:], -1)
+    found = np.full(free.shape[1:], -1, dtype=np.int16)
     counts = np.zeros(free.shape[1:], dtype=bool)
     for position in range(len(free)):
         iou, f1, to_ignore = ious[position], f1s[position], ignore[position]
@@ -419,17 +419,26 @@ def precision_at_recall(matches: Matches) -> np.ndarray:
         positives = matches.positives[place]
         # Recall and the best precision change at hits alone: which hit reaches each level, were there enough of them?
         hit_of_level = np.searchsorted(np.arange(1, positives + 1) / positives, RECALL_LEVELS, side="left")
+        known: dict[tuple[bytes, bytes], np.ndarray] = {}  # neighbouring thresholds often give the same matches
         for cell in np.ndindex(grid[1:]):
-            right = matches.right[(place, *cell)]
-            hits = np.flatnonzero(right)
-            judged = np.cumsum(right | matches.wrong[(place, *cell)])[hits]
-            # The spacing is both evaluators' guard against 0 / 0; it makes a perfect precision one bit less than 1.
-            precision = np.arange(1, len(hits) + 1) / (judged + np.spacing(1))
-            best = np.maximum.accumulate(precision[::-1])[::-1]
-            reached = hit_of_level < len(hits)
-            curves[(place, *cell)] = 0
-            curves[(place, *cell)][reached] = best[hit_of_level[reached]]
+            right, wrong = matches.right[(place, *cell)], matches.wrong[(place, *cell)]
+            key = right.tobytes(), wrong.tobytes()
+            if key not in known:
+                known[key] = _curve(right, right | wrong, hit_of_level)
+            curves[(place, *cell)] = known[key]
     return curves
+
+
+def _curve(right: np.ndarray, judged: np.ndarray, hit_of_level: np.ndarray) -> np.ndarray:
+    """One cell's precision at the recall levels (101,), given which hit reaches each level."""
+    hits = np.flatnonzero(right)
+    # The spacing is both evaluators' guard against 0 / 0; it makes a perfect precision one bit less than 1.
+    precision = np.arange(1, len(hits) + 1) / (np.cumsum(judged)[hits] + np.spacing(1))
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    curve = np.zeros(len(RECALL_LEVELS))
+    reached = hit_of_level < len(hits)
+    curve[reached] = best[hit_of_level[reached]]
+    return curve
 
 
 def recall(matches: Matches) -> np.ndarray:
