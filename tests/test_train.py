@@ -108,7 +108,7 @@ def test_trainer_evaluates_every_image_once_and_resumes(tmp_path):
     trainer = trainer_for(small_model(), tmp_path / "straight", **options)
     trainer.train()
     metrics = trainer.evaluate()
-    counted = sum(figures["instances"] for figures in trainer.metric.per_category().values())
+    counted = sum(figures["instances"] for figures in trainer.evaluation.metric.per_category().values())
     assert counted == sum(len(ensembles(5, "val")[index]["annotations"]) for index in range(5))
     assert 0 <= metrics["eval_AP_IoU"] <= 1 and 0 <= metrics["eval_AP_IoU+F1"] <= 1 and metrics["eval_loss"] > 0
 
