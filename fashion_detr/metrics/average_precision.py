@@ -23,6 +23,7 @@ from .matching import (
     AREA_RANGES,
     COCO_RULE,
     COVER_RANGES,
+    IOU_ALONE_RULE,
     JOINT_RULE,
     MAX_DETECTIONS,
     THRESHOLDS,
@@ -63,16 +64,16 @@ class _Figures:
     """
 
     instances: int
-    coco_ap: np.ndarray  # (R + cover ranges, T, 1) by COCO's rule
-    coco_ar: np.ndarray  # (R + cover ranges, T, 1, 3), for the best 1, 10 and 100 detections
+    coco_ap: np.ndarray  # (R + cover ranges, T or the 10 that ask, 1) by COCO's rule
+    coco_ar: np.ndarray  # (R + cover ranges, as above, 1, 3), for the best 1, 10 and 100 detections
     joint_ap: np.ndarray  # (R, T, F) by Fashionpedia's rule
     joint_ar: np.ndarray  # (R, T, F, 3)
-    coco_curve: np.ndarray  # (T, 101) precision at 101 recall levels, all areas
+    coco_curve: np.ndarray  # (10, 101) precision at 101 recall levels, all areas
     joint_curves: np.ndarray  # (10, 101) by F1 threshold, or (1, 101); the mean over the IoU thresholds
 
 
 def _category_figures(records: Sequence[CategoryRecord], attributed: bool) -> _Figures:
-    matches = match_category(records, COCO_RULE)
+    matches = match_category(records, COCO_RULE if attributed else IOU_ALONE_RULE)
     precision, recalls = precision_at_recall(matches), recall(matches)
     areas = slice(0, len(AREA_RANGES))
     joint_precision, joint_recalls = precision[areas], recalls[areas]
@@ -85,7 +86,7 @@ def _category_figures(records: Sequence[CategoryRecord], attributed: bool) -> _F
         coco_ar=recalls,
         joint_ap=joint_precision.mean(axis=-1),
         joint_ar=joint_recalls,
-        coco_curve=precision[ALL_AREAS, :, UNASKED],
+        coco_curve=precision[ALL_AREAS, ASKING, UNASKED],
         joint_curves=joint_precision[ALL_AREAS, ASKING, ASKING].mean(axis=0),
     )
 
@@ -354,7 +355,7 @@ class FashionAveragePrecision:
         coco = np.mean([one.coco_curve for one in figures], axis=0)
         curves = {f"AP{name}_IoU": coco[place] for name, place in SINGLE_THRESHOLDS.items()}
         joint = np.concatenate([one.joint_curves for one in figures]).mean(axis=0)
-        return {**curves, "AP_IoU": coco[ASKING].mean(axis=0), "AP_IoU+F1": joint}
+        return {**curves, "AP_IoU": coco.mean(axis=0), "AP_IoU+F1": joint}
 
     def best_attribute_thresholds(self) -> tuple[float, list[float]]:
         """The attribute thresholds that serve `AP_IoU+F1` best, for predictions with `attribute_scores`.

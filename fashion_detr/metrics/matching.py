@@ -201,15 +201,23 @@ def _covered_shares(truths: Sequence[Instance]) -> np.ndarray:
     carried = np.asarray(coco_mask.iou(rles, rles, [True] * len(rles))) >= CARRIED_SHARE
     hides = near & ~carried
     box_areas = boxes[:, 2] * boxes[:, 3]
-    box_rles = coco_mask.frPyObjects(boxes, *truths[0].rle["size"])
     for number in np.flatnonzero(np.isnan(shares)):
         others = [rles[other] for other in np.flatnonzero(hides[number])]
         shares[number] = 0
         if others and box_areas[number]:
             theirs = coco_mask.merge(others)
-            in_box, on_it = coco_mask.iou([theirs], [box_rles[number], rles[number]], [True, True])[0]
+            box = _box_rle(boxes[number].astype(int).tolist(), *truths[0].rle["size"])
+            in_box, on_it = coco_mask.iou([theirs], [box, rles[number]], [True, True])[0]
             shares[number] = (in_box - on_it) * float(coco_mask.area(theirs)) / box_areas[number]
     return shares
+
+
+def _box_rle(box: list[int], height: int, width: int) -> dict:
+    """A filled box (x, y, width, height); pycocotools would draw it as a polygon, at many times the cost."""
+    left, top, columns, rows = box
+    rest = (width - left - columns) * height + height - top - rows
+    counts = [left * height + top, *([rows, height - rows] * (columns - 1)), rows, rest]
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
 
 
 def _overlap(boxes: np.ndarray) -> np.ndarray:
@@ -247,18 +255,25 @@ def _found_pairs(ious: np.ndarray, crowds: np.ndarray) -> tuple[list[int], list[
 class Rule:
     """How detections of a category find their instances, and which ranges of instances are looked at."""
 
+    iou_thresholds: np.ndarray  # (T,)
     f1_thresholds: np.ndarray  # (F,)
     weighs_f1: bool
     crowds_absorb: bool
     cover_ranges: bool  # behind the ranges of area
 
     @property
+    def grid(self) -> tuple[int, int, int]:
+        return self.ranges, len(self.iou_thresholds), len(self.f1_thresholds)
+
+    @property
     def ranges(self) -> int:
         return len(AREA_RANGES) + (len(COVER_RANGES) if self.cover_ranges else 0)
 
 
-COCO_RULE = Rule(THRESHOLDS[-1:], weighs_f1=False, crowds_absorb=True, cover_ranges=True)
-JOINT_RULE = Rule(THRESHOLDS, weighs_f1=True, crowds_absorb=False, cover_ranges=False)
+COCO_RULE = Rule(THRESHOLDS[:-1], THRESHOLDS[-1:], weighs_f1=False, crowds_absorb=True, cover_ranges=True)
+# Fashionpedia's rule for categories that are held to IoU alone is COCO's; where no IoU is asked for, anything matches.
+IOU_ALONE_RULE = Rule(THRESHOLDS, THRESHOLDS[-1:], weighs_f1=False, crowds_absorb=True, cover_ranges=True)
+JOINT_RULE = Rule(THRESHOLDS, THRESHOLDS, weighs_f1=True, crowds_absorb=False, cover_ranges=False)
 
 
 @dataclass(frozen=True)
@@ -281,10 +296,13 @@ def match_category(records: Sequence[CategoryRecord], rule: Rule) -> Matches:
     A detection is ignored if its ground truth is, or if it has none and its own area is outside the range.
     """
     starts = np.cumsum([0, *(len(record["scores"]) for record in records)])
-    grid = (rule.ranges, len(THRESHOLDS), len(rule.f1_thresholds))
-    matched, ignored = np.zeros((*grid, starts[-1]), bool), np.zeros((*grid, starts[-1]), bool)
-    for chunk in _chunks_of_one_shape(records, rule):
-        places, found, to_ignore = _match_chunk([records[number] for number in chunk], starts[chunk], rule)
+    matched, ignored = np.zeros((*rule.grid, starts[-1]), bool), np.zeros((*rule.grid, starts[-1]), bool)
+    # Most detections reach no ground truth by any threshold: they are unmatched already.
+    able = [np.flatnonzero((record["ious"] >= rule.iou_thresholds.min()).any(axis=1)) for record in records]
+    for chunk in _chunks_of_one_shape(records, able, rule):
+        places, found, to_ignore = _match_chunk(
+            [records[number] for number in chunk], [able[number] for number in chunk], starts[chunk], rule
+        )
         matched[..., places], ignored[..., places] = found, to_ignore
 
     areas = _concatenated(records, "areas")
@@ -320,14 +338,15 @@ def _concatenated(records: Sequence[CategoryRecord], name: str) -> np.ndarray:
     return np.concatenate([record[name] for record in records]) if records else np.zeros(0)
 
 
-def _chunks_of_one_shape(records: Sequence[CategoryRecord], rule: Rule) -> Iterator[np.ndarray]:
-    """Numbers of records with equally many ground truths and (about) equally many detections, some at a time."""
+def _chunks_of_one_shape(
+    records: Sequence[CategoryRecord], able: Sequence[np.ndarray], rule: Rule
+) -> Iterator[np.ndarray]:
+    """Numbers of records with equally many ground truths and (about) equally many able detections, some at a time."""
     groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for number, record in enumerate(records):
-        detections, truths = record["ious"].shape
-        if detections and truths:
-            groups[int(detections - 1).bit_length(), truths].append(number)
-    cells_per_pair = rule.ranges * len(THRESHOLDS) * len(rule.f1_thresholds)
+        if len(able[number]):
+            groups[(len(able[number]) - 1).bit_length(), record["ious"].shape[1]].append(number)
+    cells_per_pair = int(np.prod(rule.grid))
     for (bits, truths), numbers in groups.items():
         per_chunk = max(1, CELLS_PER_CHUNK // (cells_per_pair * max(truths, 2**bits)))
         for start in range(0, len(numbers), per_chunk):
@@ -335,31 +354,31 @@ def _chunks_of_one_shape(records: Sequence[CategoryRecord], rule: Rule) -> Itera
 
 
 def _match_chunk(
-    records: Sequence[CategoryRecord], starts: np.ndarray, rule: Rule
+    records: Sequence[CategoryRecord], able: Sequence[np.ndarray], starts: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Matches N records with G ground truths each.
+    Matches the able detections of N records with G ground truths each.
 
     Returns:
         places: (M,) int64, the detections' places in the category; `starts` are the records' first ones.
         matched: (R, T, F, M) bool, the detection has a ground truth.
         ignored: (R, T, F, M) bool, its ground truth is to ignore.
     """
-    counts = np.array([len(record["ious"]) for record in records])
+    counts = np.array([len(rows) for rows in able])
     truths, most = records[0]["ious"].shape[1], int(counts.max())
     ious = np.full((len(records), most, truths), -np.inf)  # what a shorter record lacks reaches no threshold
     f1s = np.zeros_like(ious)
-    for row, record in enumerate(records):
-        ious[row, : counts[row]] = record["ious"]
+    for number, (record, rows) in enumerate(zip(records, able)):
+        ious[number, : counts[number]] = record["ious"][rows]
         if rule.weighs_f1:
-            f1s[row, : counts[row]] = record["f1s"]
+            f1s[number, : counts[number]] = record["f1s"][rows]
     areas, crowds, covered = (np.stack([record[name] for record in records]) for name in TRUTH_COLUMNS)
     ignore = _to_ignore(areas.ravel(), crowds.ravel(), covered.ravel(), rule).reshape(-1, *areas.shape)
     ignore = np.moveaxis(ignore, 0, 1)  # (N, R, G)
     order = np.argsort(ignore, axis=2, kind="stable")
     ignore = np.take_along_axis(ignore, order, axis=2)
     stays_free = np.take_along_axis(np.broadcast_to(crowds[:, None], order.shape), order, axis=2) & rule.crowds_absorb
-    grid = (len(records), rule.ranges, len(THRESHOLDS), len(rule.f1_thresholds))
+    grid = (len(records), *rule.grid)
     free = np.ones((truths, *grid), dtype=bool)
     matched = np.zeros((most, *grid), dtype=bool)
     ignored = np.zeros_like(matched)
@@ -377,8 +396,10 @@ def _match_chunk(
             matched[detection] |= taken
             ignored[detection] |= taken & ignore[truth]
     real = np.arange(most)[:, None] < counts
-    places = (np.arange(most)[:, None] + starts)[real]
-    return places, np.moveaxis(matched[real], 0, -1), np.moveaxis(ignored[real], 0, -1)
+    places = np.zeros((most, len(records)), dtype=np.int64)
+    for number, rows in enumerate(able):
+        places[: counts[number], number] = starts[number] + rows
+    return places[real], np.moveaxis(matched[real], 0, -1), np.moveaxis(ignored[real], 0, -1)
 
 
 def _walk(ious: np.ndarray, f1s: np.ndarray, free: np.ndarray, ignore: np.ndarray, rule: Rule) -> np.ndarray:
@@ -394,7 +415,7 @@ def _walk(ious: np.ndarray, f1s: np.ndarray, free: np.ndarray, ignore: np.ndarra
         (N, R, T, F) int16, the position of the ground truth it ends at, -1 for none.
     """
     # A hair below 1, as both evaluators have it, so that a perfect overlap reaches a threshold of 1.
-    least_iou = np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
+    least_iou = np.minimum(rule.iou_thresholds, 1 - 1e-10)[:, None]
     least_f1 = np.minimum(rule.f1_thresholds, 1 - 1e-10)
     found = np.full(free.shape[1:], -1, dtype=np.int16)
     counts = np.zeros(free.shape[1:], dtype=bool)
