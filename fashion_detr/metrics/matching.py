@@ -228,6 +228,7 @@ def _overlap(boxes: np.ndarray) -> np.ndarray:
 
 
 def _ious(detections: Sequence[Instance], truths: Sequence[Instance]) -> np.ndarray:
+    # pycocotools: with the masks of faster-coco-eval 1.8 in its place the whole metric took twice as long.
     if not detections or not truths:
         return np.zeros((len(detections), len(truths)))
     crowds = [truth.crowd for truth in truths]
