@@ -9,16 +9,13 @@ NumPy has dropped put back. Both start from masks in memory as run lengths, and 
 """
 
 import argparse
-import contextlib
 import copy
-import io
 import os
-import sys
 import time
-import types
 from typing import Any
 
 import numpy as np
+from official_evaluator import official_evaluator, run_official
 from pycocotools import mask as coco_mask
 
 from fashion_detr.metrics import FASHIONPEDIA_ATTRIBUTED_CATEGORY_IDS, FashionAveragePrecision
@@ -93,19 +90,7 @@ def run_ours(scenes: Scene) -> tuple[dict[str, float], float]:
     return figures, time.perf_counter() - started
 
 
-def official_evaluator() -> types.ModuleType:
-    """`fashionpedia.fp_eval` on today's NumPy, without scikit-image, which only its pictures need."""
-    np.float = float
-    skimage = types.ModuleType("skimage")
-    skimage.io = types.ModuleType("skimage.io")
-    sys.modules |= {"skimage": skimage, "skimage.io": skimage.io}
-    from fashionpedia import fp_eval
-
-    return fp_eval
-
-
-def run_official(scenes: Scene) -> tuple[dict[str, float], float]:
-    module = official_evaluator()
+def run_theirs(scenes: Scene) -> tuple[dict[str, float], float]:
     annotations = [
         {
             **copy.deepcopy(one),
@@ -124,14 +109,10 @@ def run_official(scenes: Scene) -> tuple[dict[str, float], float]:
         "annotations": [{**one, "id": number} for number, one in enumerate(annotations, start=1)],
     }
     results = [{**copy.deepcopy(one), "image_id": image_id} for image_id, (found, _) in scenes.items() for one in found]
-    started = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()):
-        ground_truth = module.Fashionpedia()
-        ground_truth.dataset = dataset
-        ground_truth.createIndex()
-        evaluation = module.FPEval(ground_truth, ground_truth.loadRes(results), "segm")
-        evaluation.run()
-    seconds = time.perf_counter() - started
+    with official_evaluator() as module:
+        started = time.perf_counter()
+        evaluation = run_official(module, dataset, results)
+        seconds = time.perf_counter() - started
     return {"AP_IoU+F1": evaluation.results["AP"], "AP_IoU_official": evaluation.resultDet["AP"]}, seconds
 
 
@@ -143,7 +124,7 @@ def main() -> None:
     print(f"{len(scenes)} images, {instances} instances, {DETECTIONS} detections an image, {os.cpu_count()} cores")
     figures, seconds = run_ours(scenes)
     print(f"fashion_detr.metrics  {seconds:8.1f} s")
-    official, official_seconds = run_official(scenes)
+    official, official_seconds = run_theirs(scenes)
     print(f"fashionpedia 1.1      {official_seconds:8.1f} s, {official_seconds / seconds:.0f} times as long")
     for name, value in official.items():
         print(f"{name:<16} {figures[name]:.6f}, official {value:.6f}, difference {abs(figures[name] - value):.1e}")

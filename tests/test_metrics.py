@@ -2,17 +2,19 @@
 
 import contextlib
 import copy
+import importlib.util
 import io
 import json
 import math
 import pickle
 import re
-import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import official_evaluator as official
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -300,28 +302,19 @@ def test_iou_equals_coco_beyond_100_detections(category_id: int) -> None:
 
 
 @pytest.fixture
-def official_evaluator(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """`fashionpedia.fp_eval` as published, on today's NumPy and without scikit-image, which only its pictures need."""
-    pytest.importorskip("sklearn")
-    monkeypatch.setattr(np, "float", float, raising=False)
-    skimage = types.ModuleType("skimage")
-    skimage.io = types.ModuleType("skimage.io")
-    monkeypatch.setitem(sys.modules, "skimage", skimage)
-    monkeypatch.setitem(sys.modules, "skimage.io", skimage.io)
-    pytest.importorskip("fashionpedia")
-    return pytest.importorskip("fashionpedia.fp_eval")
+def official_evaluator() -> Iterator[types.ModuleType]:
+    for name in ("sklearn", "fashionpedia"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    with official.official_evaluator() as module:
+        yield module
 
 
 def official_figures(
     module: types.ModuleType, dataset: dict[str, Any], results: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Every number that the official evaluator has, under our names; super-categories under (name, figure)."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        ground_truth = module.Fashionpedia()
-        ground_truth.dataset = dataset
-        ground_truth.createIndex()
-        evaluation = module.FPEval(ground_truth, ground_truth.loadRes(results), "segm")
-        evaluation.run()
+    evaluation = official.run_official(module, dataset, results)
     figures = {}
     for question, found in (
         ("IoU+F1", evaluation.results),

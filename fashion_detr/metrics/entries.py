@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,10 +80,8 @@ class EntryReader:
     def _read_attributes(self, values: Any, where: str) -> frozenset[int]:
         if values is None or isinstance(values, str) or not hasattr(values, "__iter__"):
             raise mistake(where, "attribute_ids", repr(values), "a list of attribute ids")
-        try:
+        with suppress(KeyError, TypeError):  # the first entry that is not known is named below
             return frozenset([self.attribute_columns[value] for value in values])
-        except (KeyError, TypeError):
-            pass  # the first entry that is not known is named below
         columns = []
         for value in values:
             attribute_id = _read_integer(value, "attribute_ids' entry", where)
