@@ -5,7 +5,9 @@
 
 The scenes have the size of Fashionpedia's validation set: 1,158 photos of 1024 x 683 pixels, some 7 instances and 100
 detections each, 46 categories, 294 attributes. The official evaluator (`fashionpedia` 1.1) runs with the one name that
-NumPy has dropped put back. Both start from masks in memory as run lengths, and end with all their figures.
+NumPy has dropped put back. Both start from masks in memory as run lengths, and end with all their figures. Ours has
+more of them; the dearest, AP by how much of an instance others hide, is timed apart: the first line's ground truth
+brings that share along, so that the time is for what both compute; for the second it is found from the masks.
 """
 
 import argparse
@@ -81,6 +83,14 @@ def draw_scenes(images: int, seed: int = 0) -> Scene:
     return scenes
 
 
+def with_cover(scenes: Scene) -> Scene:
+    """The scenes with ground truth that knows how much of it others hide (here: nothing)."""
+    return {
+        image_id: (predictions, [{**one, "covered": 0.0} for one in truths])
+        for image_id, (predictions, truths) in scenes.items()
+    }
+
+
 def run_ours(scenes: Scene) -> tuple[dict[str, float], float]:
     started = time.perf_counter()
     metric = FashionAveragePrecision(CATEGORY_IDS, ATTRIBUTE_IDS)
@@ -122,10 +132,12 @@ def main() -> None:
     scenes = draw_scenes(parser.parse_args().images)
     instances = sum(len(truths) for _, truths in scenes.values())
     print(f"{len(scenes)} images, {instances} instances, {DETECTIONS} detections an image, {os.cpu_count()} cores")
-    figures, seconds = run_ours(scenes)
-    print(f"fashion_detr.metrics  {seconds:8.1f} s")
+    figures, seconds = run_ours(with_cover(scenes))
+    _, seconds_with_cover = run_ours(scenes)
     official, official_seconds = run_theirs(scenes)
-    print(f"fashionpedia 1.1      {official_seconds:8.1f} s, {official_seconds / seconds:.0f} times as long")
+    print(f"fashionpedia 1.1                           {official_seconds:6.1f} s")
+    for name, ours in {"": seconds, " and AP by cover": seconds_with_cover}.items():
+        print(f"fashion_detr.metrics{name:<22} {ours:6.1f} s, {official_seconds / ours:.0f} times as fast")
     for name, value in official.items():
         print(f"{name:<16} {figures[name]:.6f}, official {value:.6f}, difference {abs(figures[name] - value):.1e}")
 

@@ -78,6 +78,6 @@ def test_synthetic_ground_truth_brings_its_cover():
     for index in range(20):
         evaluation.metric.add(index, [], drawn[index]["annotations"])
     known = sorted(round(entry["covered"], 6) for entry in annotations)
-    records = [record for image in evaluation.state()[0].values() for record in image.values()]
-    assert sorted(round(share, 6) for record in records for share in record["truth_covered"].tolist()) == known
+    shares = [share for record in evaluation.state()[0].values() for share in record["truth_covered"].tolist()]
+    assert sorted(round(share, 6) for share in shares) == known
     assert evaluation.metric.compute()["AP_IoU_covered_50_100"] == 0  # there are some, and none was found

@@ -4,12 +4,13 @@ All of it looks at the instances that were found (IoU of at least 0.5, categorie
 instance is found at all is the affair of the average precision.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .matching import THRESHOLDS, CategoryRecord, macro_f1_of_counts
+from .matching import THRESHOLDS
+from .records import ImageRecord, concatenated, macro_f1_of_counts
 
 # By how many instances carry an attribute, as LVIS bands its categories (Gupta et al., 2019): 100 or more, 10 or more.
 BANDS = {"head": 100, "mid": 10, "tail": 1}
@@ -43,28 +44,54 @@ class AttributeFigures:
         return members
 
 
-def attribute_figures(records: Sequence[CategoryRecord], attributes: int) -> AttributeFigures:
-    """Counts over the records of the categories that are held to attributes; `attributes` is A."""
-    support, carried, claimed, both = np.zeros((4, attributes))
-    for record in records:
-        if not len(record["truth_attributes"]):
-            continue
-        true = _bits(record["truth_attributes"], attributes)
-        support += true[~record["truth_crowds"]].sum(axis=0)
-        true, predicted = true[record["found_truths"]], _bits(record["found_attributes"], attributes)
-        carried += true.sum(axis=0)
-        claimed += predicted.sum(axis=0)
-        both += (true & predicted).sum(axis=0)
+def attribute_figures(
+    images: Sequence[ImageRecord], category_ids: Collection[int], attributes: int
+) -> AttributeFigures:
+    """Counts over the instances of the categories that are held to attributes; `attributes` is A."""
+    held = np.isin(concatenated(images, "truth_categories"), sorted(category_ids))
+    support = _bits(images, "truth_attributes", attributes)[held & ~concatenated(images, "truth_crowds")].sum(axis=0)
+    found = _found(images, category_ids, attributes)
+    carried, claimed = found.true.sum(axis=0), found.predicted.sum(axis=0)
+    both = (found.true & found.predicted).sum(axis=0)
     return AttributeFigures(
-        support=support.astype(np.int64),
-        found=carried.astype(np.int64),
+        support=support,
+        found=carried,
         precision=_ratio(both, claimed),
         recall=_ratio(both, carried),
         f1=np.where(carried > 0, _ratio(2 * both, carried + claimed), np.nan),
     )
 
 
-def best_thresholds(records: Mapping[int, Sequence[CategoryRecord]], attributes: int) -> tuple[float, np.ndarray]:
+@dataclass(frozen=True)
+class _Found:
+    """The Q instances of the categories asked for that were found, and what their finders say."""
+
+    categories: np.ndarray  # (Q,) int64, ids, ascending
+    true: np.ndarray  # (Q, A) bool
+    predicted: np.ndarray  # (Q, A) bool
+    scores: np.ndarray  # (Q, A) float16, NaN where the finder has none
+
+
+def _found(images: Sequence[ImageRecord], category_ids: Collection[int], attributes: int) -> _Found:
+    truths = np.array([len(image["truth_categories"]) for image in images], dtype=np.int64)
+    found = [len(image["found_truths"]) for image in images]
+    rows = concatenated(images, "found_truths") + np.repeat(np.cumsum(truths) - truths, found)
+    categories = concatenated(images, "truth_categories")[rows]
+    # By category, and by image within it.
+    held = [number for number in np.argsort(categories, kind="stable") if categories[number] in category_ids]
+    scores = [
+        np.full((len(image["found_truths"]), attributes), np.nan, dtype=np.float16)
+        if image["found_attribute_scores"] is None
+        else image["found_attribute_scores"]
+        for image in images
+    ]
+    true, predicted = _bits(images, "truth_attributes", attributes), _bits(images, "found_attributes", attributes)
+    return _Found(categories[held], true[rows[held]], predicted[held], np.concatenate(scores)[held])
+
+
+def best_thresholds(
+    images: Sequence[ImageRecord], category_ids: Collection[int], attributes: int
+) -> tuple[float, np.ndarray]:
     """
     The thresholds under which most found instances reach the F1 thresholds of `AP_IoU+F1`, categories weighing alike.
 
@@ -72,7 +99,8 @@ def best_thresholds(records: Mapping[int, Sequence[CategoryRecord]], attributes:
     both halves of the instances, each taken alone: what is better on one of them only is mostly chance.
 
     Args:
-        records: The records of every category that is held to attributes, with attribute scores.
+        images: Records with attribute scores.
+        category_ids: The categories that are held to attributes.
         attributes: A.
 
     Returns:
@@ -81,22 +109,14 @@ def best_thresholds(records: Mapping[int, Sequence[CategoryRecord]], attributes:
     Raises:
         ValueError: no instance was found, or the predictions have no `attribute_scores`.
     """
-    found = {
-        category_id: [record for record in records[category_id] if len(record["found_truths"])]
-        for category_id in sorted(records)
-    }
-    found = {category_id: entries for category_id, entries in found.items() if entries}
-    if not found:
+    found = _found(images, category_ids, attributes)
+    if not len(found.categories):
         raise ValueError("no instance of a category with attributes was found: there is nothing to choose from")
-    every_record = [record for entries in found.values() for record in entries]
-    if any(record["found_attribute_scores"] is None for record in every_record):
+    if np.isnan(found.scores).any():
         raise ValueError("predictions without 'attribute_scores' cannot tell which threshold would have been better")
-    scores = np.concatenate([record["found_attribute_scores"] for record in every_record]).astype(np.float32)
-    true = np.concatenate(
-        [_bits(record["truth_attributes"], attributes)[record["found_truths"]] for record in every_record]
-    )
-    sizes = [sum(len(record["found_truths"]) for record in entries) for entries in found.values()]
-    weights = np.repeat(1 / (len(sizes) * np.array(sizes)), sizes)
+    scores, true = found.scores.astype(np.float32), found.true
+    sizes = np.unique(found.categories, return_counts=True)[1]
+    weights = np.repeat(1 / (len(sizes) * sizes), sizes)
     in_first_half = np.concatenate([np.arange(size) < size / 2 for size in sizes])
     halves = np.stack([weights * in_first_half, weights * ~in_first_half])
 
@@ -130,8 +150,8 @@ def best_thresholds(records: Mapping[int, Sequence[CategoryRecord]], attributes:
     return for_all, thresholds
 
 
-def _bits(packed: np.ndarray, attributes: int) -> np.ndarray:
-    return np.unpackbits(packed, axis=1, count=attributes).astype(bool)
+def _bits(images: Sequence[ImageRecord], name: str, attributes: int) -> np.ndarray:
+    return np.unpackbits(concatenated(images, name), axis=1, count=attributes).astype(bool)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -25,15 +25,12 @@ from .matching import (
     COVER_RANGES,
     IOU_ALONE_RULE,
     JOINT_RULE,
-    MAX_DETECTIONS,
     THRESHOLDS,
-    CategoryRecord,
-    ImageRecord,
-    image_record,
     match_category,
     precision_at_recall,
     recall,
 )
+from .records import MAX_DETECTIONS, CategoryRecord, ImageRecord, category_records, image_record
 
 # Fashionpedia's evaluator hard-codes which of its 46 categories (ids 0 to 45) are held to the F1 thresholds, and its
 # three super-categories.
@@ -72,16 +69,16 @@ class _Figures:
     joint_curves: np.ndarray  # (10, 101) by F1 threshold, or (1, 101); the mean over the IoU thresholds
 
 
-def _category_figures(records: Sequence[CategoryRecord], attributed: bool) -> _Figures:
-    matches = match_category(records, COCO_RULE if attributed else IOU_ALONE_RULE)
+def _category_figures(record: CategoryRecord, attributed: bool) -> _Figures:
+    matches = match_category(record, COCO_RULE if attributed else IOU_ALONE_RULE)
     precision, recalls = precision_at_recall(matches), recall(matches)
     areas = slice(0, len(AREA_RANGES))
     joint_precision, joint_recalls = precision[areas], recalls[areas]
     if attributed:
-        matches = match_category(records, JOINT_RULE)
+        matches = match_category(record, JOINT_RULE)
         joint_precision, joint_recalls = precision_at_recall(matches), recall(matches)
     return _Figures(
-        instances=sum(int(np.count_nonzero(~record["truth_crowds"])) for record in records),
+        instances=int(np.count_nonzero(~record.truth_crowds)),
         coco_ap=precision.mean(axis=-1),
         coco_ar=recalls,
         joint_ap=joint_precision.mean(axis=-1),
@@ -249,9 +246,10 @@ class FashionAveragePrecision:
         """
         known = set(self._reader.category_ids)
         for image_id, record in other_state.items():
-            if not known.issuperset(record):
+            categories = {*record["categories"].tolist(), *record["truth_categories"].tolist()}
+            if not known.issuperset(categories):
                 expected = f"among {summary(self._reader.category_ids)}"
-                raise mistake(f"image {image_id!r} of the merged state", "category_id", sorted(record), expected)
+                raise mistake(f"image {image_id!r} of the merged state", "category_id", sorted(categories), expected)
         self._records = {**other_state, **self._records}
         self._figures = None
 
@@ -262,9 +260,8 @@ class FashionAveragePrecision:
             return self._fixed_attributed
         return frozenset(
             category_id
-            for image in self._records.values()
-            for category_id, record in image.items()
-            if record["truth_attributes"].any()
+            for record in self._records.values()
+            for category_id in record["truth_categories"][record["truth_attributes"].any(axis=1)].tolist()
         )
 
     def compute(self) -> dict[str, float]:
@@ -369,26 +366,28 @@ class FashionAveragePrecision:
         Raises:
             ValueError: No instance of an attributed category was found, or predictions lack `attribute_scores`.
         """
-        records = {category_id: self._records_of(category_id) for category_id in self.attributed_category_ids}
-        for_all, each = best_thresholds(records, len(self._reader.attribute_columns))
+        attributes = len(self._reader.attribute_columns)
+        for_all, each = best_thresholds(self._images(), self.attributed_category_ids, attributes)
         return round(for_all, 2), [round(float(threshold), 2) for threshold in each]
 
     def _attribute_figures(self) -> AttributeFigures:
-        records = [record for one in self.attributed_category_ids for record in self._records_of(one)]
-        return attribute_figures(records, len(self._reader.attribute_columns))
+        return attribute_figures(self._images(), self.attributed_category_ids, len(self._reader.attribute_columns))
 
     def _all_figures(self) -> dict[int, _Figures]:
         if self._figures is None:
             attributed = self.attributed_category_ids
+            records = category_records(self._images(), sorted(self._reader.category_ids))
             self._figures = {
-                category_id: _category_figures(self._records_of(category_id), category_id in attributed)
-                for category_id in sorted(self._reader.category_ids)
+                category_id: _category_figures(record, category_id in attributed)
+                for category_id, record in records.items()
             }
         return self._figures
 
-    def _records_of(self, category_id: int) -> list[CategoryRecord]:
+    def _images(self) -> list[ImageRecord]:
+        """The records in the order of their ids; where there is none, that of an empty image."""
         image_ids = sorted(self._records, key=lambda image_id: (isinstance(image_id, str), image_id))
-        return [self._records[one][category_id] for one in image_ids if category_id in self._records[one]]
+        records = [self._records[image_id] for image_id in image_ids]
+        return records or [image_record([], [], len(self._reader.attribute_columns))]
 
 
 def _fixed_attributed_category_ids(

@@ -3,7 +3,6 @@
 import math
 import operator
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,9 +42,8 @@ class EntryReader:
         return found, truths
 
     def read_prediction(self, entry: Mapping[str, Any], where: str) -> Instance:
-        score = _read_number(_get(entry, "score", where), "score", where)
         instance = self._read_common(entry, where)
-        instance.score = score
+        instance.score = _read_number(_get(entry, "score", where), "score", where)
         if entry.get("attribute_scores") is not None:
             instance.attribute_scores = self._read_attribute_scores(entry["attribute_scores"], where)
         return instance
@@ -62,11 +60,16 @@ class EntryReader:
         return instance
 
     def _read_common(self, entry: Mapping[str, Any], where: str) -> Instance:
+        try:
+            category_id, segmentation = entry["category_id"], entry["segmentation"]
+            attribute_ids = entry["attribute_ids"]
+        except KeyError as error:
+            raise _missing(error.args[0], entry, where) from None
         return Instance(
             where,
-            self._read_category(_get(entry, "category_id", where), where),
-            _read_segmentation(_get(entry, "segmentation", where), where),
-            self._read_attributes(_get(entry, "attribute_ids", where), where),
+            self._read_category(category_id, where),
+            _read_segmentation(segmentation, where),
+            self._read_attributes(attribute_ids, where),
         )
 
     def _read_category(self, value: Any, where: str) -> int:
@@ -78,10 +81,12 @@ class EntryReader:
         return category_id
 
     def _read_attributes(self, values: Any, where: str) -> frozenset[int]:
-        if values is None or isinstance(values, str) or not hasattr(values, "__iter__"):
+        if type(values) is not list and (isinstance(values, str) or not hasattr(values, "__iter__")):
             raise mistake(where, "attribute_ids", repr(values), "a list of attribute ids")
-        with suppress(KeyError, TypeError):  # the first entry that is not known is named below
+        try:
             return frozenset([self.attribute_columns[value] for value in values])
+        except (KeyError, TypeError):
+            pass  # the first entry that is not known is named below
         columns = []
         for value in values:
             attribute_id = _read_integer(value, "attribute_ids' entry", where)
@@ -123,7 +128,11 @@ def _get(entry: Mapping[str, Any], key: str, where: str) -> Any:
     try:
         return entry[key]
     except KeyError:
-        raise mistake(where, f"the key {key!r}", "missing", f"it beside {sorted(entry)}") from None
+        raise _missing(key, entry, where) from None
+
+
+def _missing(key: str, entry: Mapping[str, Any], where: str) -> ValueError:
+    return mistake(where, f"the key {key!r}", "missing", f"it beside {sorted(entry)}")
 
 
 def _read_integer(value: Any, what: str, where: str) -> int:
@@ -170,7 +179,8 @@ def _read_rle(rle: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _require_one_size(instances: Sequence[Instance]) -> None:
     """Masks of one image are compared pixel by pixel: every one has the (height, width) of the first."""
+    expected = instances[0].rle["size"] if instances else None
     for instance in instances:
-        if instance.rle["size"] != instances[0].rle["size"]:
+        if instance.rle["size"] != expected:
             found, expected = (tuple(one.rle["size"]) for one in (instance, instances[0]))
             raise mistake(instance.where, "the mask's (height, width)", found, f"{expected} as in {instances[0].where}")
