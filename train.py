@@ -14,9 +14,10 @@ from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+from fashion_detr.data.annotations import Vocabulary, read_vocabulary
 from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples, keep_in_memory
-from fashion_detr.data.fashionpedia import Vocabulary, find_split, load_fashionpedia, read_vocabulary
+from fashion_detr.data.fashionpedia import find_split, load_fashionpedia
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import DataArguments, FashionTrainingArguments, ModelArguments, parse_arguments
 from fashion_detr.training.backbone_weights import load_backbone_weights

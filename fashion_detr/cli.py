@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from . import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
-    from .data.fashionpedia import Vocabulary
+    from .data.annotations import Vocabulary
     from .metrics import FashionAveragePrecision
 
 PHOTO_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -372,7 +372,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _score_file(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision, dict[str, Any]]":
     """The metric of a file of predictions; the whole file is checked before anything is computed."""
-    from .data.fashionpedia import read_ground_truth, read_results
+    from .data.annotations import read_ground_truth, read_results
     from .metrics import FashionAveragePrecision
     from .training.report import figures_document
 
@@ -392,8 +392,9 @@ def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecisio
     import torch
     from tqdm import tqdm
 
+    from .data.annotations import read_vocabulary
     from .data.dataset import FashionDataset, FashionpediaExamples, collate
-    from .data.fashionpedia import find_split, load_fashionpedia, read_vocabulary
+    from .data.fashionpedia import find_split, load_fashionpedia
     from .training.evaluation import Evaluation
     from .training.report import model_document
 

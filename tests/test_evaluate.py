@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fashion_detr.cli import _save_attribute_thresholds, main
-from fashion_detr.data.fashionpedia import run_lengths
+from fashion_detr.data.annotations import run_lengths
 from fashion_detr.metrics import FashionAveragePrecision
 
 SIZE = (40, 30)

@@ -11,14 +11,8 @@ import PIL.Image
 import pytest
 from pycocotools import mask as coco_mask
 
-from fashion_detr.data.fashionpedia import (
-    FEATURES,
-    Vocabulary,
-    fashionpedia_annotations,
-    find_split,
-    load_fashionpedia,
-    read_vocabulary,
-)
+from fashion_detr.data.annotations import Vocabulary, read_vocabulary
+from fashion_detr.data.fashionpedia import FEATURES, fashionpedia_annotations, find_split, load_fashionpedia
 
 HEIGHT, WIDTH = 12, 20
 POLYGON = [2.0, 3.0, 9.5, 3.0, 9.5, 10.0, 2.0, 10.0]

@@ -23,7 +23,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fashion_detr import metrics
-from fashion_detr.data.fashionpedia import read_ground_truth, read_results
+from fashion_detr.data.annotations import read_ground_truth, read_results
 from fashion_detr.metrics import FASHIONPEDIA_ATTRIBUTED_CATEGORY_IDS, FashionAveragePrecision, binary_macro_f1
 
 SIZE = 160

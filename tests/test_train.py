@@ -17,9 +17,9 @@ from transformers import set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.cli import main
+from fashion_detr.data.annotations import Vocabulary
 from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.dataset import FashionDataset, as_rle, collate
-from fashion_detr.data.fashionpedia import Vocabulary
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import FashionTrainingArguments, parse_arguments
 from fashion_detr.training.backbone_weights import LITE0_WHEEL, load_backbone_weights

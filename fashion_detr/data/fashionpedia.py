@@ -1,35 +1,23 @@
-"""Reads data sets in Fashionpedia's format into rows of a `datasets.Dataset`.
-
-The format is COCO's, with an `attribute_ids` list on every annotation and an `attributes` list beside `categories`
-(Jia et al., "Fashionpedia", ECCV 2020, https://github.com/cvdfoundation/fashionpedia). A file's own `categories` and
-`attributes` are its vocabulary, so ids are kept as the file has them, sparse or not. What a training run would trip
-over later is checked while the file is read: an error names every kind of problem, its count and its first cases.
-"""
+"""Splits of data sets in Fashionpedia's layout, as rows of a `datasets.Dataset`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import math
 import mmap
 import os
 import re
-import reprlib
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, Features, Image, List, NamedSplit, Value
 from datasets.exceptions import DatasetGenerationError
 from pycocotools import mask as coco_mask
 
-from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
-
-logger = logging.getLogger(__name__)
+from . import annotations as annotations_module
+from .annotations import compressed_rle, drop_degenerate_polygons, first_cases, read_annotations
 
 FEATURES = Features(
     {
@@ -58,58 +46,7 @@ FEATURES = Features(
     }
 )
 
-_RESULT_KEYS = ("image_id", "category_id", "attribute_ids", "segmentation", "score")
-_SHOWN = 5  # cases that a message names before it only counts
-_ENTRY_FIELDS = {"id": int, "name": str}
-_FIELDS: dict[str, dict[str, Any]] = {  # the lists that a file must have, and the types in their entries
-    "categories": _ENTRY_FIELDS,
-    "attributes": _ENTRY_FIELDS,
-    "images": {"id": int, "file_name": str, "width": int, "height": int},
-    "annotations": {
-        "id": int,
-        "image_id": int,
-        "category_id": int,
-        "segmentation": list | dict,
-        "attribute_ids": list | None,
-        "bbox": list | None,
-        "area": int | float | None,
-    },
-}
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Categories and attributes of a data set: (its id, name, super-category) each, sorted by id."""
-
-    categories: tuple[tuple[int, str, str], ...]
-    attributes: tuple[tuple[int, str, str], ...]
-
-    @classmethod
-    def fashionpedia(cls) -> Vocabulary:
-        """Fashionpedia's 46 categories and 294 attributes."""
-        categories = tuple((index, *category) for index, category in enumerate(CATEGORIES))
-        return cls(categories=categories, attributes=ATTRIBUTES)
-
-    def config_kwargs(self) -> dict[str, Any]:
-        """Keyword arguments of `FashionDetrConfig`: contiguous index -> name, and index -> id in the data set."""
-        category_ids, categories, category_supercategories = _columns(self.categories)
-        attribute_ids, attributes, attribute_supercategories = _columns(self.attributes)
-        return {
-            "id2label": dict(enumerate(categories)),
-            "label2id": {name: index for index, name in enumerate(categories)},
-            "category_ids": category_ids,
-            "category_supercategories": category_supercategories,
-            "id2attribute": dict(enumerate(attributes)),
-            "attribute_ids": attribute_ids,
-            "attribute_supercategories": attribute_supercategories,
-        }
-
-
-def read_vocabulary(annotation_file: str | os.PathLike) -> Vocabulary:
-    """The vocabulary of an annotation file. Raises ValueError for a file that is not in Fashionpedia's format."""
-    content = _read_annotations(Path(annotation_file))
-    return Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
 
 
 def find_split(data_dir: str | os.PathLike, split: str) -> tuple[Path, Path]:
@@ -174,107 +111,6 @@ def fashionpedia_annotations(row: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def read_ground_truth(
-    annotation_file: str | os.PathLike,
-) -> tuple[Vocabulary, dict[int, tuple[tuple[int, int], list[dict[str, Any]]]]]:
-    """An annotation file without its photos: the vocabulary, and image id -> ((height, width), annotations).
-
-    Every image of the file is there, also one without an annotation; masks are compressed run lengths.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is broken; the message has every problem, its count and first cases.
-    """
-    annotation_file = Path(annotation_file)
-    content = _read_annotations(annotation_file)
-    images = {image["id"]: ((image["height"], image["width"]), []) for image in content["images"]}
-    for annotation in _drop_degenerate_polygons(content["annotations"], annotation_file):
-        size, annotations = images[annotation["image_id"]]
-        rle = _compressed_rle(annotation["segmentation"], *size)
-        attribute_ids = annotation.get("attribute_ids") or []
-        annotations.append(annotation | {"segmentation": rle, "attribute_ids": attribute_ids})
-    vocabulary = Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
-    return vocabulary, images
-
-
-def read_results(
-    results_file: str | os.PathLike, vocabulary: Vocabulary, sizes: Mapping[int, tuple[int, int]]
-) -> dict[int, list[dict[str, Any]]]:
-    """A file of predictions in Fashionpedia's result format, checked as a whole: image id -> its predictions.
-
-    The format is a JSON list of `{"image_id", "category_id", "attribute_ids", "segmentation", "score"}`, the masks as
-    compressed or uncompressed run lengths of the image's size.
-
-    Args:
-        results_file: The file.
-        vocabulary: The ids that may occur.
-        sizes: Image id -> (height, width), of every image that may occur.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is broken; the message has every kind of problem, its count and first cases.
-    """
-    results_file = Path(results_file)
-    try:
-        entries = json.loads(results_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{results_file} is not valid JSON: {error}") from error
-    if not isinstance(entries, list):
-        raise ValueError(f"{results_file} has to be a list of predictions, found {type(entries).__name__}.")
-    category_ids = {entry[0] for entry in vocabulary.categories}
-    attribute_ids = {entry[0] for entry in vocabulary.attributes}
-    problems, results = defaultdict(list), defaultdict(list)
-    for number, entry in enumerate(entries):
-        fault = _result_fault(entry, category_ids, attribute_ids, sizes)
-        if fault:
-            kind, found = fault
-            problems[kind].append(f"entry {number}: {found}")
-        else:
-            rle = _compressed_rle(entry["segmentation"], *sizes[entry["image_id"]])
-            results[entry["image_id"]].append(entry | {"segmentation": rle})
-    _refuse(results_file, problems)
-    return dict(results)
-
-
-def _result_fault(
-    entry: Any, category_ids: set[int], attribute_ids: set[int], sizes: Mapping[int, tuple[int, int]]
-) -> tuple[str, str] | None:
-    """The first thing that is wrong with a prediction: its kind, and what was found."""
-    if not isinstance(entry, dict):
-        return "entries that are no mappings", reprlib.repr(entry)
-    missing = [key for key in _RESULT_KEYS if key not in entry]
-    if missing:
-        return "missing keys", ", ".join(missing)
-    if not _is_known(entry["image_id"], sizes):
-        return "unknown image_id", reprlib.repr(entry["image_id"])
-    if not _is_known(entry["category_id"], category_ids):
-        return f"unknown category_id (expected {_span(category_ids)})", reprlib.repr(entry["category_id"])
-    if not isinstance(entry["attribute_ids"], list):
-        return "attribute_ids that are no list", reprlib.repr(entry["attribute_ids"])
-    unknown = [value for value in entry["attribute_ids"] if not _is_known(value, attribute_ids)]
-    if unknown:
-        return f"unknown attribute_ids (expected {_span(attribute_ids)})", reprlib.repr(unknown)
-    score = entry["score"]
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        return "scores that are no finite number", reprlib.repr(score)
-    if not isinstance(entry["segmentation"], dict):
-        return "segmentations that are no run lengths", reprlib.repr(entry["segmentation"])
-    fault = _segmentation_fault(entry["segmentation"], list(sizes[entry["image_id"]]))
-    return ("segmentations that do not fit the format or their image", fault) if fault else None
-
-
-def _is_known(value: Any, known: Container) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value in known
-
-
-def _columns(entries: tuple[tuple[int, str, str], ...]) -> tuple[list[int], list[str], list[str]]:
-    return tuple([entry[column] for entry in entries] for column in range(3))
-
-
-def _entries(records: list[dict]) -> tuple[tuple[int, str, str], ...]:
-    return tuple(sorted((record["id"], record["name"], record.get("supercategory") or "") for record in records))
-
-
 def _first_image_name(annotation_file: Path) -> str:
     """Found by a search of the bytes: every load needs it, while half a gigabyte is parsed in the first load only."""
     with annotation_file.open("rb") as file:
@@ -282,7 +118,7 @@ def _first_image_name(annotation_file: Path) -> str:
         match = None if empty else _FILE_NAME.search(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if match:
             return json.loads(match[1])
-    _read_annotations(annotation_file)
+    read_annotations(annotation_file)
     raise ValueError(f"{annotation_file} lists no image: expected at least one entry in 'images'.")
 
 
@@ -293,16 +129,16 @@ def _fingerprint(annotation_file: Path, image_folder: Path, split: str) -> str:
     bring back the old rows.
     """
     digest = hashlib.sha256(f"{image_folder}\n{split}".encode())
-    for file in (annotation_file, Path(__file__)):
+    for file in (annotation_file, Path(__file__), Path(annotations_module.__file__)):
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:32]
 
 
 def _generate_rows(annotation_file: Path, image_folder: Path) -> Iterator[dict[str, Any]]:
-    content = _read_annotations(annotation_file)
+    content = read_annotations(annotation_file)
     annotations_of = defaultdict(list)
-    for annotation in _drop_degenerate_polygons(content.pop("annotations"), annotation_file):
+    for annotation in drop_degenerate_polygons(content.pop("annotations"), annotation_file):
         annotations_of[annotation["image_id"]].append(annotation)
     for image in content["images"]:
         yield {
@@ -318,7 +154,7 @@ def _generate_rows(annotation_file: Path, image_folder: Path) -> Iterator[dict[s
 def _encode_object(annotation: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     bbox, area = annotation.get("bbox"), annotation.get("area")
     if bbox is None or area is None:
-        rle = _compressed_rle(annotation["segmentation"], image["height"], image["width"])
+        rle = compressed_rle(annotation["segmentation"], image["height"], image["width"])
         bbox = coco_mask.toBbox(rle).tolist() if bbox is None else bbox
         area = coco_mask.area(rle) if area is None else area
     return {
@@ -330,14 +166,6 @@ def _encode_object(annotation: dict[str, Any], image: dict[str, Any]) -> dict[st
         "iscrowd": bool(annotation.get("iscrowd")),
         "segmentation": _encode_segmentation(annotation["segmentation"]),
     }
-
-
-def _compressed_rle(segmentation: list | dict, height: int, width: int) -> dict[str, Any]:
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return segmentation
 
 
 def _encode_segmentation(segmentation: list | dict) -> dict[str, Any]:
@@ -354,168 +182,16 @@ def _decode_segmentation(encoded: dict[str, Any]) -> list[list[float]] | dict[st
     return {"size": encoded["size"], "counts": encoded["counts"] if encoded["rle"] is None else encoded["rle"]}
 
 
-def _drop_degenerate_polygons(annotations: list[dict], annotation_file: Path) -> list[dict]:
-    """Without polygons that enclose no area, and without the annotations that have no other polygon; warns of both.
-
-    A few of them among hundreds of thousands of annotations are no reason to refuse a data set, but pycocotools would
-    fail on them or, worse, take four numbers for a box.
-    """
-    kept, reduced, dropped, polygons = [], [], [], 0
-    for annotation in annotations:
-        segmentation = annotation["segmentation"]
-        if isinstance(segmentation, list):
-            valid = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
-            polygons += len(segmentation) - len(valid)
-            if not valid:
-                dropped.append(annotation["id"])
-                continue
-            if len(valid) < len(segmentation):
-                reduced.append(annotation["id"])
-                annotation = annotation | {"segmentation": valid}
-        kept.append(annotation)
-    if reduced or dropped:
-        logger.warning(
-            f"{annotation_file}: dropped {polygons} degenerate polygons (fewer than three points, or an odd number of "
-            f"coordinates). Annotations left without a polygon and dropped: {len(dropped)} of {len(annotations)} "
-            f"(ids: {_first(dropped)}). Annotations that keep other polygons: {len(reduced)} (ids: {_first(reduced)})."
-        )
-    return kept
-
-
-def _read_annotations(annotation_file: Path) -> dict[str, list[dict]]:
-    """The four lists of an annotation file, checked."""
-    try:
-        with annotation_file.open(encoding="utf-8") as file:
-            content = json.load(file)
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        size = annotation_file.stat().st_size
-        message = f"{annotation_file} ({size:,} bytes) is not valid JSON, or an incomplete download: {error}"
-        raise ValueError(message) from error
-    sections = content if isinstance(content, dict) else {}
-    missing = [name for name in _FIELDS if not isinstance(sections.get(name), list)]
-    if missing:
-        found = _first(sorted(sections)) if sections else type(content).__name__
-        raise ValueError(f"{annotation_file} lacks {missing}: expected the lists {list(_FIELDS)}, found {found}.")
-    for problems in (_entry_problems, _reference_problems, _geometry_problems):  # each relies on the one before
-        _refuse(annotation_file, problems(content))
-    return {name: content[name] for name in _FIELDS}
-
-
-def _refuse(annotation_file: Path, problems: dict[str, list]) -> None:
-    """Raises ValueError if any kind of problem has a case."""
-    lines = [f"- {kind}: {len(cases)} ({_first(cases)})" for kind, cases in problems.items() if cases]
-    if lines:
-        raise ValueError("\n".join([f"{annotation_file} cannot be used:", *lines]))
-
-
-def _entry_problems(content: dict[str, list[dict]]) -> dict[str, list]:
-    problems = {}
-    for section, fields in _FIELDS.items():
-        malformed = [
-            f"entry {index} with id {entry.get('id')}: expected {name!r} of type {getattr(kind, '__name__', kind)}, "
-            f"found {reprlib.repr(entry.get(name))}"
-            for index, entry in enumerate(content[section])
-            for name, kind in fields.items()
-            if not isinstance(entry.get(name), kind)
-        ]
-        counts = Counter() if malformed else Counter(entry["id"] for entry in content[section])
-        problems[f"missing or malformed fields in {section!r}"] = malformed
-        problems[f"duplicate ids in {section!r}"] = [f"id {key}: {n} times" for key, n in counts.items() if n > 1]
-    return problems
-
-
-def _reference_problems(content: dict[str, list[dict]]) -> dict[str, list]:
-    problems = {}
-    references = {"image_id": "images", "category_id": "categories", "attribute_ids": "attributes"}
-    for field, section in references.items():
-        known = {entry["id"] for entry in content[section]}
-        problems[f"unknown {field} (expected {_span(known)})"] = [
-            f"annotation {annotation['id']}: {value}"
-            for annotation in content["annotations"]
-            for value in (annotation.get(field) or [] if field == "attribute_ids" else [annotation[field]])
-            if value not in known
-        ]
-    return problems
-
-
-def _geometry_problems(content: dict[str, list[dict]]) -> dict[str, list]:
-    sizes = {image["id"]: [image["height"], image["width"]] for image in content["images"]}
-    boxes, masks = [], []
-    for annotation in content["annotations"]:
-        name = f"annotation {annotation['id']} of image {annotation['image_id']}"
-        if annotation.get("bbox") is not None and len(annotation["bbox"]) != 4:
-            boxes.append(f"{name}: expected [x, y, width, height], found {reprlib.repr(annotation['bbox'])}")
-        fault = _segmentation_fault(annotation["segmentation"], sizes[annotation["image_id"]])
-        if fault:
-            masks.append(f"{name}: {fault}")
-    return {"malformed bboxes": boxes, "segmentations that do not fit the format or their image": masks}
-
-
-def _segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None:
-    """What is wrong with a mask, given its image's [height, width]."""
-    if isinstance(segmentation, list):
-        flat = all(
-            isinstance(polygon, list) and not isinstance(next(iter(polygon), 0), list) for polygon in segmentation
-        )
-        return None if flat else f"expected polygons [[x1, y1, x2, y2, ...], ...], found {reprlib.repr(segmentation)}"
-    counts = segmentation.get("counts")
-    if not isinstance(counts, (list, str)):
-        return f"expected an RLE's counts as a list or a string, found {reprlib.repr(counts)}"
-    if segmentation.get("size") != size:
-        return f"expected an RLE of its image's size [height, width] {size}, found {segmentation.get('size')}"
-    runs = counts if isinstance(counts, list) else run_lengths(counts)
-    if runs is None:
-        return f"expected counts in COCO's compressed form, found {reprlib.repr(counts)}"
-    if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
-        return f"expected counts that sum to {size[0]} x {size[1]} = {size[0] * size[1]} pixels, found {sum(runs)}"
-    return None
-
-
-def run_lengths(counts: str) -> list[int] | None:
-    """
-    The run lengths of COCO's compressed form, `None` where the text is of no such form.
-
-    pycocotools never checks the text: runs that do not fill the mask would be judged as some other mask, or crash.
-    A number is written five bits a character, least significant first; from the fourth on it is the difference to the
-    number two before it.
-    """
-    characters = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
-    if not characters.size:
-        return []
-    last = (characters & 0x20) == 0  # of its number
-    if characters.min() < 0 or characters.max() > 0x3F or not last[-1]:
-        return None
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    lengths = np.diff(np.append(starts, len(characters)))
-    if lengths.max() > 7:  # more than 32 bits
-        return None
-    places = np.arange(len(characters)) - np.repeat(starts, lengths)
-    numbers = np.add.reduceat((characters & 0x1F) << (5 * places), starts)
-    negative = (characters[last] & 0x10) != 0
-    numbers = np.where(negative, numbers - (1 << (5 * lengths)), numbers)
-    numbers[1::2], numbers[2::2] = np.cumsum(numbers[1::2]), np.cumsum(numbers[2::2])
-    return numbers.tolist()
-
-
 def _check_image_files(file_names: list[str], image_folder: Path, annotation_file: Path) -> None:
     missing = [name for name in file_names if not os.path.isfile(os.path.join(image_folder, name))]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of the {len(file_names)} images of {annotation_file} are missing in {image_folder}: "
-            f"{_first(missing)}"
+            f"{first_cases(missing)}"
         )
 
 
 def _not_found(what: str, candidates: Iterable[Path], data_dir: Path) -> str:
     entries = sorted(os.listdir(data_dir)) if data_dir.is_dir() else ["no such folder"]
     looked_for = "\n".join(f"  {path}" for path in candidates)
-    return f"No {what}. Looked for:\n{looked_for}\nFound in {data_dir}: {_first(entries, shown=20)}"
-
-
-def _span(ids: set[int]) -> str:
-    return f"one of the {len(ids)} ids from {min(ids)} to {max(ids)}" if ids else "none: the file lists no ids"
-
-
-def _first(cases: list, shown: int = _SHOWN) -> str:
-    """The first cases, and a sign that there are more."""
-    return ", ".join(map(str, cases[:shown])) + (", ..." if len(cases) > shown else "")
+    return f"No {what}. Looked for:\n{looked_for}\nFound in {data_dir}: {first_cases(entries, shown=20)}"
