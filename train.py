@@ -14,10 +14,10 @@ from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
-from fashion_detr.data.annotations import Vocabulary, read_vocabulary
+from fashion_detr.data.annotations import Vocabulary
 from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples, keep_in_memory
-from fashion_detr.data.fashionpedia import find_split, load_fashionpedia
+from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import DataArguments, FashionTrainingArguments, ModelArguments, parse_arguments
 from fashion_detr.training.backbone_weights import load_backbone_weights
@@ -104,8 +104,7 @@ def build_model(
     if data_args.data_dir is None:
         vocabulary = Vocabulary.fashionpedia()
     else:
-        annotation_file, _ = find_split(data_args.data_dir, data_args.eval_split)
-        vocabulary = read_vocabulary(annotation_file)
+        vocabulary = read_split_vocabulary(data_args.data_dir, data_args.eval_split)
     fields = vocabulary.config_kwargs() | model_args.model_config
     if model_args.backbone is None:
         config = FashionDetrConfig(**fields)

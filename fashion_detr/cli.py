@@ -392,15 +392,13 @@ def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecisio
     import torch
     from tqdm import tqdm
 
-    from .data.annotations import read_vocabulary
     from .data.dataset import FashionDataset, FashionpediaExamples, collate
-    from .data.fashionpedia import find_split, load_fashionpedia
+    from .data.fashionpedia import load_fashionpedia, read_split_vocabulary
     from .training.evaluation import Evaluation
     from .training.report import model_document
 
     _require_device(arguments.device)
-    annotation_file, _ = find_split(arguments.data_dir, arguments.split)
-    vocabulary = read_vocabulary(annotation_file)
+    vocabulary = read_split_vocabulary(arguments.data_dir, arguments.split)
     model, processor = _load_model(_model_source(arguments.model))
     _require_vocabulary(model.config, vocabulary, arguments)
     model.to(arguments.device)

@@ -3,6 +3,8 @@
 import copy
 import json
 import logging
+import shutil
+import zipfile
 from pathlib import Path
 
 import datasets
@@ -11,8 +13,19 @@ import PIL.Image
 import pytest
 from pycocotools import mask as coco_mask
 
+from fashion_detr.data import fashionpedia
 from fashion_detr.data.annotations import Vocabulary, read_vocabulary
-from fashion_detr.data.fashionpedia import FEATURES, fashionpedia_annotations, find_split, load_fashionpedia
+from fashion_detr.data.dataset import FashionpediaExamples
+from fashion_detr.data.fashionpedia import (
+    FEATURES,
+    fashionpedia_annotations,
+    find_split,
+    load_fashionpedia,
+    read_split_vocabulary,
+    save_parquet,
+    stream_fashionpedia,
+)
+from fashion_detr.data.images import ImageFiles, read_image
 
 HEIGHT, WIDTH = 12, 20
 POLYGON = [2.0, 3.0, 9.5, 3.0, 9.5, 10.0, 2.0, 10.0]
@@ -68,8 +81,8 @@ def write(data_dir: Path, content: dict, json_name="instances_attributes_train.j
     annotation_file.parent.mkdir(parents=True, exist_ok=True)
     annotation_file.write_text(json.dumps(content))
     (data_dir / folder).mkdir(parents=True, exist_ok=True)
-    for image in content["images"]:
-        PIL.Image.new("RGB", (WIDTH, HEIGHT)).save(data_dir / folder / image["file_name"])
+    for number, image in enumerate(content["images"]):
+        PIL.Image.new("RGB", (WIDTH, HEIGHT), (60 * number, 9, 9)).save(data_dir / folder / image["file_name"])
     return annotation_file
 
 
@@ -153,7 +166,73 @@ def test_an_edited_file_gives_new_rows_and_an_unchanged_one_the_cached_rows(tmp_
 def test_layouts(tmp_path, content, split, json_name, folder):
     write(tmp_path, content, json_name, folder)
     (tmp_path / "images").mkdir(exist_ok=True)  # a folder that exists but holds no image of the split is passed over
-    assert find_split(tmp_path, split) == (tmp_path / json_name, tmp_path / folder)
+    assert find_split(tmp_path, split) == (tmp_path / json_name, ImageFiles(tmp_path / folder))
+
+
+def zip_images(data_dir: Path, archive: str, inside: str) -> None:
+    """Moves the photos of `write` into an archive."""
+    with zipfile.ZipFile(data_dir / archive, "w") as file:
+        file.writestr("readme.txt", "not a photo")
+        for photo in sorted((data_dir / "images").iterdir()):
+            file.write(photo, f"{inside}{photo.name}")
+    shutil.rmtree(data_dir / "images")
+
+
+@pytest.mark.parametrize(
+    ("split", "archive", "inside"),
+    [("train", "train2020.zip", "train/"), ("val", "val_test2020.zip", "test/"), ("train", "images.zip", "")],
+)
+def test_archives_are_read_without_unpacking(tmp_path, content, split, archive, inside):
+    write(tmp_path, content, f"instances_attributes_{split}2020.json")
+    rows = load_fashionpedia(tmp_path, split)
+    colours = [np.asarray(row["image"]).tolist() for row in rows]
+    zip_images(tmp_path, archive, inside)
+    assert find_split(tmp_path, split)[1] == ImageFiles(tmp_path / archive, inside)
+    zipped = load_fashionpedia(tmp_path, split)
+    assert [np.asarray(row["image"]).tolist() for row in zipped] == colours, "as `datasets` opens them"
+    undecoded = zipped.cast_column("image", datasets.Image(decode=False))
+    assert [np.asarray(read_image(row["image"])).tolist() for row in undecoded] == colours
+    examples = FashionpediaExamples(zipped)
+    assert [np.asarray(examples[index]["image"]).tolist() for index in range(len(examples))] == colours
+
+
+def test_a_photo_missing_in_an_archive_and_an_incomplete_archive(tmp_path, content):
+    write(tmp_path, content)
+    (tmp_path / "images" / "17.png").unlink()
+    zip_images(tmp_path, "train2020.zip", "train/")
+    with pytest.raises(FileNotFoundError, match=r"1 of the 3 images .* missing in .*train2020\.zip: 17\.png"):
+        load_fashionpedia(tmp_path, "train")
+    archive = tmp_path / "train2020.zip"
+    archive.write_bytes(archive.read_bytes()[:-40])
+    with pytest.raises(OSError, match=r"train2020\.zip is no complete zip archive"):
+        load_fashionpedia(tmp_path, "train")
+
+
+def test_the_stream_gives_the_rows(tmp_path, content):
+    write(tmp_path, content)
+    streamed = list(stream_fashionpedia(tmp_path, "train"))
+    rows = list(load_fashionpedia(tmp_path, "train"))
+    assert [row | {"image": None} for row in streamed] == [row | {"image": None} for row in rows]
+    assert [row["image"].size for row in streamed] == [(WIDTH, HEIGHT)] * 3
+
+
+def test_parquet_needs_nothing_else(tmp_path, content, monkeypatch):
+    """Two rows a file; the photos and the annotation file are gone; the vocabulary and every row are as before."""
+    monkeypatch.setattr(fashionpedia, "ROWS_PER_FILE", 2)
+    write(tmp_path / "raw", content)
+    vocabulary = read_split_vocabulary(tmp_path / "raw", "train")
+    before = [
+        row | {"image": np.asarray(row["image"]).tolist()} for row in load_fashionpedia(tmp_path / "raw", "train")
+    ]
+    files = save_parquet(tmp_path / "raw", "train", tmp_path / "hub")
+    assert [file.name for file in files] == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
+    assert str(tmp_path).encode() not in b"".join(file.read_bytes() for file in files), "no path of this machine"
+    shutil.rmtree(tmp_path / "raw")
+    assert read_split_vocabulary(tmp_path / "hub", "train") == vocabulary
+    plain = datasets.load_dataset(str(tmp_path / "hub"), split="train", cache_dir=str(tmp_path / "elsewhere"))
+    for rows in (load_fashionpedia(tmp_path / "hub", "train"), stream_fashionpedia(tmp_path / "hub", "train"), plain):
+        assert [row | {"image": np.asarray(row["image"]).tolist()} for row in rows] == before
+    assert FashionpediaExamples(load_fashionpedia(tmp_path / "hub", "train"))[0]["image"].size == (WIDTH, HEIGHT)
 
 
 def test_what_is_not_found(tmp_path, content):

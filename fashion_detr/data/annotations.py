@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import mmap
 import os
+import re
 import reprlib
 from collections import Counter, defaultdict
 from collections.abc import Container, Mapping
@@ -43,6 +45,9 @@ _FIELDS: dict[str, dict[str, Any]] = {  # the lists that a file must have, and t
         "area": int | float | None,
     },
 }
+
+
+_FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,36 @@ def read_vocabulary(annotation_file: str | os.PathLike) -> Vocabulary:
     """The vocabulary of an annotation file. Raises ValueError for a file that is not in Fashionpedia's format."""
     content = read_annotations(Path(annotation_file))
     return Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
+
+
+def write_vocabulary_file(vocabulary: Vocabulary, file: str | os.PathLike) -> None:
+    """The vocabulary as a JSON file of its own, in the form that annotation files have it in."""
+    keys = ("id", "name", "supercategory")
+    content = {
+        "categories": [dict(zip(keys, entry)) for entry in vocabulary.categories],
+        "attributes": [dict(zip(keys, entry)) for entry in vocabulary.attributes],
+    }
+    Path(file).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def read_vocabulary_file(file: str | os.PathLike) -> Vocabulary:
+    """What `write_vocabulary_file` wrote. Raises FileNotFoundError, or ValueError for a file of another form."""
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        return Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} has to list 'categories' and 'attributes' with 'id' and 'name': {error!r}") from error
+
+
+def first_image_name(annotation_file: Path) -> str:
+    """Found by a search of the bytes: every load needs it, while half a gigabyte is parsed in the first load only."""
+    with annotation_file.open("rb") as file:
+        empty = annotation_file.stat().st_size == 0  # which mmap refuses
+        match = None if empty else _FILE_NAME.search(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if match:
+            return json.loads(match[1])
+    read_annotations(annotation_file)
+    raise ValueError(f"{annotation_file} lists no image: expected at least one entry in 'images'.")
 
 
 def read_ground_truth(

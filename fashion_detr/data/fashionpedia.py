@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import mmap
+import io
+import math
 import os
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets import Dataset, Features, Image, List, NamedSplit, Value
+from datasets import Dataset, Features, Image, IterableDataset, List, NamedSplit, Value
 from datasets.exceptions import DatasetGenerationError
 from pycocotools import mask as coco_mask
 
 from . import annotations as annotations_module
-from .annotations import compressed_rle, drop_degenerate_polygons, first_cases, read_annotations
+from .annotations import (
+    Vocabulary,
+    compressed_rle,
+    drop_degenerate_polygons,
+    first_cases,
+    read_annotations,
+    read_vocabulary,
+    read_vocabulary_file,
+    write_vocabulary_file,
+)
+from .images import ImageFiles, find_images, not_found, open_image_file
 
 FEATURES = Features(
     {
@@ -46,11 +55,13 @@ FEATURES = Features(
     }
 )
 
-_FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
+PARQUET_FOLDER = "data"
+VOCABULARY_FILE = "vocabulary.json"
+ROWS_PER_FILE = 1000  # some 100 to 400 MB of photos
 
 
-def find_split(data_dir: str | os.PathLike, split: str) -> tuple[Path, Path]:
-    """The annotation file of a split and the folder that holds the first image it lists.
+def find_split(data_dir: str | os.PathLike, split: str) -> tuple[Path, ImageFiles]:
+    """The annotation file of a split, and where the images are that it lists: in a folder, or in an official archive.
 
     Raises FileNotFoundError with what was looked for and what is there.
     """
@@ -59,17 +70,18 @@ def find_split(data_dir: str | os.PathLike, split: str) -> tuple[Path, Path]:
     files = [folder / name for folder in (data_dir, data_dir / "annotations") for name in names]
     annotation_file = next((file for file in files if file.is_file()), None)
     if annotation_file is None:
-        raise FileNotFoundError(_not_found(f"annotation file of split {split!r}", files, data_dir))
+        raise FileNotFoundError(not_found(f"annotation file of split {split!r}", files, data_dir))
+    return annotation_file, find_images(data_dir, split, annotation_file)
 
-    # The official val images come with the test images, in val_test2020.zip, whose folder is test.
-    names = (split, f"{split}2020", f"images/{split}", "images", *(["test"] if split == "val" else []), ".")
-    folders = [data_dir / name for name in names]
-    image_name = _first_image_name(annotation_file)
-    image_folder = next((folder for folder in folders if (folder / image_name).is_file()), None)
-    if image_folder is None:
-        what = f"folder with {image_name!r}, the first image of {annotation_file}"
-        raise FileNotFoundError(_not_found(what, folders, data_dir))
-    return annotation_file, image_folder
+
+def read_split_vocabulary(data_dir: str | os.PathLike, split: str) -> Vocabulary:
+    """The vocabulary of a split, from its annotation file or beside its parquet files.
+
+    Raises FileNotFoundError for a split that is not there, ValueError for a broken file.
+    """
+    if _parquet_files(data_dir, split):
+        return read_vocabulary_file(Path(data_dir) / VOCABULARY_FILE)
+    return read_vocabulary(find_split(data_dir, split)[0])
 
 
 def load_fashionpedia(data_dir: str | os.PathLike, split: str) -> Dataset:
@@ -77,25 +89,76 @@ def load_fashionpedia(data_dir: str | os.PathLike, split: str) -> Dataset:
 
     Images are decoded when a row is read, so a file whose size differs from the one listed is the consumer's to notice.
     The rows are cached by the content of the annotation file; its checks, and the warning about dropped annotations,
-    come when the content is read first.
+    come when the content is read first. What `save_parquet` wrote is read as well.
 
     Raises:
         FileNotFoundError: no such split, or image files are missing.
         ValueError: the annotation file is broken; the message has every problem, its count and first cases.
     """
-    annotation_file, image_folder = find_split(data_dir, split)
+    if parquet_files := _parquet_files(data_dir, split):
+        return Dataset.from_parquet([str(file) for file in parquet_files], split=NamedSplit(split), features=FEATURES)
+    annotation_file, images = find_split(data_dir, split)
     try:
         dataset = Dataset.from_generator(
             _generate_rows,
             features=FEATURES,
-            gen_kwargs={"annotation_file": annotation_file, "image_folder": image_folder},
+            gen_kwargs={"annotation_file": annotation_file, "images": images},
             split=NamedSplit(split),
-            fingerprint=_fingerprint(annotation_file, image_folder, split),
+            fingerprint=_fingerprint(annotation_file, images, split),
         )
     except DatasetGenerationError as error:
         raise error.__cause__ from None  # the wrapper says only that generating failed
-    _check_image_files(dataset["file_name"][:], image_folder, annotation_file)
+    _check_image_files(dataset["file_name"][:], images, annotation_file)
     return dataset
+
+
+def stream_fashionpedia(data_dir: str | os.PathLike, split: str) -> IterableDataset:
+    """The rows of `load_fashionpedia` one after the other, without a cache on disk. Raises what it raises."""
+    if parquet_files := _parquet_files(data_dir, split):
+        files = [str(file) for file in parquet_files]
+        return IterableDataset.from_parquet(files, split=NamedSplit(split), features=FEATURES)
+    annotation_file, images = find_split(data_dir, split)
+    return IterableDataset.from_generator(
+        _generate_rows,
+        features=FEATURES,
+        gen_kwargs={"annotation_file": annotation_file, "images": images},
+        split=NamedSplit(split),
+    )
+
+
+def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathLike) -> list[Path]:
+    """
+    Writes a split as parquet files that need nothing else: the photos' own bytes are inside.
+
+    The folder has the layout of a data set on the Hub (`data/train-00000-of-00046.parquet`), and the vocabulary beside
+    it; `load_fashionpedia` and `datasets.load_dataset` read it, `huggingface_hub` uploads it.
+
+    Raises what `load_fashionpedia` raises.
+    """
+    rows = load_fashionpedia(data_dir, split).cast_column("image", Image(decode=False))
+    vocabulary = read_split_vocabulary(data_dir, split)
+    folder = Path(output) / PARQUET_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    count = max(1, math.ceil(len(rows) / ROWS_PER_FILE))
+    files = []
+    for number in range(count):
+        part = rows.select(range(number * ROWS_PER_FILE, min((number + 1) * ROWS_PER_FILE, len(rows))))
+        columns = part.to_dict()
+        columns["image"] = [_embedded(image) for image in columns["image"]]
+        files.append(folder / f"{split}-{number:05}-of-{count:05}.parquet")
+        Dataset.from_dict(columns, features=FEATURES).to_parquet(files[-1])
+    write_vocabulary_file(vocabulary, Path(output) / VOCABULARY_FILE)
+    return files
+
+
+def _embedded(image: dict[str, Any]) -> dict[str, Any]:
+    """An undecoded image cell with the photo's bytes and, in place of its place on this machine, its name."""
+    with open_image_file(image["path"]) if image["bytes"] is None else io.BytesIO(image["bytes"]) as file:
+        return {"bytes": file.read(), "path": PurePosixPath(image["path"].split("::")[0]).name}
+
+
+def _parquet_files(data_dir: str | os.PathLike, split: str) -> list[Path]:
+    return sorted((Path(data_dir).absolute() / PARQUET_FOLDER).glob(f"{split}-*.parquet"))
 
 
 def fashionpedia_annotations(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -111,38 +174,27 @@ def fashionpedia_annotations(row: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _first_image_name(annotation_file: Path) -> str:
-    """Found by a search of the bytes: every load needs it, while half a gigabyte is parsed in the first load only."""
-    with annotation_file.open("rb") as file:
-        empty = annotation_file.stat().st_size == 0  # which mmap refuses
-        match = None if empty else _FILE_NAME.search(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        if match:
-            return json.loads(match[1])
-    read_annotations(annotation_file)
-    raise ValueError(f"{annotation_file} lists no image: expected at least one entry in 'images'.")
-
-
-def _fingerprint(annotation_file: Path, image_folder: Path, split: str) -> str:
+def _fingerprint(annotation_file: Path, images: ImageFiles, split: str) -> str:
     """Name of the cached rows: what they are made of, this module's source included.
 
     `datasets` by itself hashes the path of the annotation file and the name of the generator, so edits of either would
     bring back the old rows.
     """
-    digest = hashlib.sha256(f"{image_folder}\n{split}".encode())
+    digest = hashlib.sha256(f"{images}\n{split}".encode())
     for file in (annotation_file, Path(__file__), Path(annotations_module.__file__)):
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:32]
 
 
-def _generate_rows(annotation_file: Path, image_folder: Path) -> Iterator[dict[str, Any]]:
+def _generate_rows(annotation_file: Path, images: ImageFiles) -> Iterator[dict[str, Any]]:
     content = read_annotations(annotation_file)
     annotations_of = defaultdict(list)
     for annotation in drop_degenerate_polygons(content.pop("annotations"), annotation_file):
         annotations_of[annotation["image_id"]].append(annotation)
     for image in content["images"]:
         yield {
-            "image": str(image_folder / image["file_name"]),
+            "image": images.url(image["file_name"]),
             "image_id": image["id"],
             "file_name": image["file_name"],
             "width": image["width"],
@@ -182,16 +234,11 @@ def _decode_segmentation(encoded: dict[str, Any]) -> list[list[float]] | dict[st
     return {"size": encoded["size"], "counts": encoded["counts"] if encoded["rle"] is None else encoded["rle"]}
 
 
-def _check_image_files(file_names: list[str], image_folder: Path, annotation_file: Path) -> None:
-    missing = [name for name in file_names if not os.path.isfile(os.path.join(image_folder, name))]
+def _check_image_files(file_names: list[str], images: ImageFiles, annotation_file: Path) -> None:
+    there = images.names()
+    missing = [name for name in file_names if name not in there]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of the {len(file_names)} images of {annotation_file} are missing in {image_folder}: "
+            f"{len(missing)} of the {len(file_names)} images of {annotation_file} are missing in {images.folder}: "
             f"{first_cases(missing)}"
         )
-
-
-def _not_found(what: str, candidates: Iterable[Path], data_dir: Path) -> str:
-    entries = sorted(os.listdir(data_dir)) if data_dir.is_dir() else ["no such folder"]
-    looked_for = "\n".join(f"  {path}" for path in candidates)
-    return f"No {what}. Looked for:\n{looked_for}\nFound in {data_dir}: {first_cases(entries, shown=20)}"

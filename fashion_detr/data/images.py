@@ -1,0 +1,114 @@
+"""Where the photos of a split lie: a folder, or one of the zip archives that Fashionpedia is downloaded as."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import PIL.Image
+
+from .annotations import first_cases, first_image_name
+
+ZIP_URL = "zip://"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """
+    The photos of a split.
+
+    Args:
+        folder: The folder with the photos, or the zip archive.
+        prefix: In an archive, the folder of the photos inside it, with a slash at its end.
+    """
+
+    folder: Path
+    prefix: str | None = None
+
+    def names(self) -> set[str]:
+        """The file names that are there, as the annotation file writes them."""
+        if self.prefix is None:
+            files = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+            return {file.relative_to(self.folder).as_posix() for file in files}
+        start = len(self.prefix)
+        return {name[start:] for name in _archive(str(self.folder)).namelist() if name.startswith(self.prefix)}
+
+    def url(self, name: str) -> str:
+        """What `open_image_file`, and the Image feature of `datasets`, find the photo by."""
+        return str(self.folder / name) if self.prefix is None else f"{ZIP_URL}{self.prefix}{name}::{self.folder}"
+
+    def open(self, name: str) -> BinaryIO:
+        """The photo's bytes. Raises OSError if it cannot be read."""
+        return open_image_file(self.url(name))
+
+
+def find_images(data_dir: Path, split: str, annotation_file: Path) -> ImageFiles:
+    """The folder or the archive that holds the first image of an annotation file.
+
+    Raises FileNotFoundError with what was looked for and what is there.
+    """
+    # The official val images come with the test images, in val_test2020.zip, whose folder is test.
+    with_test = split == "val"
+    names = (split, f"{split}2020", f"images/{split}", "images", *(["test"] if with_test else []), ".")
+    archive_names = (f"{split}2020.zip", *(["val_test2020.zip"] if with_test else []), f"{split}.zip", "images.zip")
+    folders, archives = [data_dir / name for name in names], [data_dir / name for name in archive_names]
+    name = first_image_name(annotation_file)
+    for folder in folders:
+        if (folder / name).is_file():
+            return ImageFiles(folder)
+    for archive in archives:
+        for prefix in _prefixes(archive, name):
+            return ImageFiles(archive, prefix)
+    what = f"{name!r}, the first image of {annotation_file}"
+    raise FileNotFoundError(not_found(what, [*folders, *archives], data_dir))
+
+
+def not_found(what: str, candidates: list[Path], data_dir: Path) -> str:
+    entries = sorted(os.listdir(data_dir)) if data_dir.is_dir() else ["no such folder"]
+    looked_for = "\n".join(f"  {path}" for path in candidates)
+    return f"No {what}. Looked for:\n{looked_for}\nFound in {data_dir}: {first_cases(entries, shown=20)}"
+
+
+def open_image_file(url: str) -> BinaryIO:
+    """A file by its path, or by `zip://member::archive`. Raises OSError if it is missing or cannot be read."""
+    if not url.startswith(ZIP_URL):
+        return open(url, "rb")
+    member, archive = url.removeprefix(ZIP_URL).split("::", 1)
+    try:
+        return io.BytesIO(_archive(archive).read(member))
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise OSError(f"{member} cannot be read from {archive}: {error}") from error
+
+
+def read_image(image: Mapping[str, Any]) -> PIL.Image.Image:
+    """A photo from an undecoded cell of a `datasets` image column, `{"bytes", "path"}`: embedded, or by its url."""
+    if image["bytes"] is not None:
+        return PIL.Image.open(io.BytesIO(image["bytes"]))
+    with open_image_file(image["path"]) as file:
+        return PIL.Image.open(io.BytesIO(file.read()))
+
+
+def _prefixes(archive: Path, name: str) -> Iterator[str]:
+    """Folders inside an archive that hold `name`."""
+    if archive.is_file():
+        try:
+            members = _archive(str(archive)).namelist()
+        except zipfile.BadZipFile as error:
+            raise OSError(f"{archive} is no complete zip archive: {error}. Download it again.") from error
+        yield from (member[: len(member) - len(name)] for member in members if f"/{member}".endswith(f"/{name}"))
+
+
+def _archive(path: str) -> zipfile.ZipFile:
+    """The archive, opened once a process: its table of contents is long, and its file position cannot be shared."""
+    return _opened_archive(path, os.stat(path).st_mtime_ns, os.getpid())
+
+
+@lru_cache(maxsize=8)
+def _opened_archive(path: str, modified: int, process: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
