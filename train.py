@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.data.annotations import Vocabulary
@@ -19,9 +18,17 @@ from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples, keep_in_memory
 from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary
 from fashion_detr.data.synthetic import SyntheticEnsembles
-from fashion_detr.training.arguments import DataArguments, FashionTrainingArguments, ModelArguments, parse_arguments
+from fashion_detr.training.arguments import (
+    DataArguments,
+    FashionTrainingArguments,
+    ModelArguments,
+    given_options,
+    parse_arguments,
+)
 from fashion_detr.training.backbone_weights import load_backbone_weights
+from fashion_detr.training.checkpoints import last_sound_checkpoint
 from fashion_detr.training.report import draw_overlays, format_table, model_document, write_report
+from fashion_detr.training.run_record import write_record
 from fashion_detr.training.trainer import FashionTrainer
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
@@ -34,6 +41,8 @@ def main(arguments: list[str]) -> None:
     config_file, model_args, data_args, args = parse_arguments(arguments, DEFAULT_CONFIG)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     logging.getLogger("fashion_detr").setLevel(logging.INFO if args.should_log else logging.WARNING)
+    if args.should_save:
+        write_record(Path(args.output_dir), given_options(arguments, DEFAULT_CONFIG), args.world_size)
     logger.info("Configuration: %s, output: %s", config_file, args.output_dir)
     use_all_cores(args)
     set_seed(args.seed)
@@ -41,6 +50,8 @@ def main(arguments: list[str]) -> None:
     model, processor = build_model(model_args, data_args)
     if model_args.attn_implementation is not None:
         model.set_attn_implementation(model_args.attn_implementation)
+    if args.sync_batch_norm:
+        model = with_synchronised_batch_norm(model)
     if args.channels_last:
         model = model.to(memory_format=torch.channels_last)
     train, selection, final = build_datasets(data_args, args, model.config, processor)
@@ -88,6 +99,17 @@ def keep_freed_memory() -> None:
     allocator_option(mmap_max, 0)
     allocator_option(trim_threshold, -1)
     allocator_option(top_pad, 64 * 2**20)
+
+
+def with_synchronised_batch_norm(model: FashionDetrForInstanceSegmentation) -> FashionDetrForInstanceSegmentation:
+    """Batch norms that share their statistics; timm's carry an activation, which only timm knows to keep."""
+    if model.config.freeze_backbone_batch_norm:
+        raise ValueError("`sync_batch_norm` needs batch norms that learn: set freeze_backbone_batch_norm to false.")
+    if model.config.backbone_config.model_type == "timm_backbone":
+        from timm.layers import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(model)
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def build_model(
@@ -153,16 +175,21 @@ def build_datasets(
 
 
 def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:
-    """`--resume_from_checkpoint` names a checkpoint, or is `true` for the last one in the output folder."""
+    """
+    `--resume_from_checkpoint` names a checkpoint, or is `true` for the last complete one in the output folder. Without
+    any the run starts from the beginning: the command that is repeated after every kill is the same.
+    """
     choice = args.resume_from_checkpoint
     if choice is None or choice.lower() == "false":
         return None
     if choice.lower() != "true":
         return choice
-    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    last = last_sound_checkpoint(Path(args.output_dir)) if Path(args.output_dir).is_dir() else None
     if last is None:
-        raise FileNotFoundError(f"There is no checkpoint to resume from in {args.output_dir}.")
-    return last
+        logger.warning("There is no checkpoint in %s: starting from the beginning", args.output_dir)
+        return None
+    logger.info("Going on from %s", last)
+    return str(last)
 
 
 def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -> None:

@@ -90,8 +90,7 @@ class FashionDetrLoss(nn.Module):
 
     The paper does not say how the A attributes of an instance are reduced. Their sum, even divided by the positive
     labels, was two thirds of the whole loss in training on synthetic ensembles; their mean would dilute the two or
-    three that an instance carries; the root of A lies between. The number of instances is the mean over all
-    processes, at least 1.
+    three that an instance carries; the root of A lies between.
     """
 
     def __init__(self, config: FashionDetrConfig):
@@ -106,6 +105,7 @@ class FashionDetrLoss(nn.Module):
         class_labels: list[torch.Tensor],
         attribute_labels: list[torch.Tensor],
         pixel_mask: torch.Tensor | None,
+        num_instances: torch.Tensor | int | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """
         Args:
@@ -115,6 +115,8 @@ class FashionDetrLoss(nn.Module):
                 Mask logits P' of every stage.
             mask_labels, class_labels, attribute_labels, pixel_mask:
                 As in [`FashionDetrForInstanceSegmentation`].
+            num_instances (`torch.Tensor` or `int`, *optional*):
+                What the sums are divided by, at least 1; by default the mean number of instances over all processes.
 
         Returns:
             The weighted sum and the unweighted terms.
@@ -129,7 +131,9 @@ class FashionDetrLoss(nn.Module):
         _check_labels(mask_labels, class_labels, attribute_labels, masks.shape, self.config)
         with maybe_autocast(device_type=masks.device.type, enabled=False):
             targets = Targets(mask_labels, class_labels, attribute_labels, pixel_mask, masks)
-            num_instances = _mean_over_processes(torch.tensor(float(len(targets.classes)), device=masks.device))
+            if num_instances is None:
+                num_instances = _mean_over_processes(torch.tensor(float(len(targets.classes)), device=masks.device))
+            num_instances = torch.as_tensor(num_instances, device=masks.device).clamp(min=1)
             predictions = [{name: logits.float() for name, logits in entry.items()} for entry in predictions]
             matches = self.match(predictions, targets)
             terms = self._mask_terms("initial", predictions[0]["masks_queries_logits"], targets, matches)
@@ -238,7 +242,7 @@ def _mean_over_processes(count: torch.Tensor) -> torch.Tensor:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(count)
         count = count / torch.distributed.get_world_size()
-    return count.clamp(min=1)
+    return count
 
 
 def _check_labels(

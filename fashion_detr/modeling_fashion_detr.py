@@ -473,7 +473,7 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False
+    accepts_loss_kwargs = True  # `num_items_in_batch`
     _no_split_modules = ["FashionDetrDecoderStage"]
     _supports_sdpa = True
     _supports_attention_backend = True
@@ -690,6 +690,7 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
         attribute_labels: list[torch.Tensor] | None = None,
         output_auxiliary_logits: bool | None = None,
         output_hidden_states: bool | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> FashionDetrForInstanceSegmentationOutput:
         """
         Args:
@@ -707,6 +708,9 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
                 Whether to return the earlier predictions too; with labels they always are.
             output_hidden_states (`bool`, *optional*):
                 Whether to return the queries of every stage.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+                The number of instances that divides the loss, where this batch is a part of a larger one (gradient
+                accumulation, several processes); by default those of this batch, the mean over processes.
 
         Returns:
             [`FashionDetrForInstanceSegmentationOutput`]; the loss needs all three kinds of labels.
@@ -748,6 +752,7 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
                 class_labels,
                 attribute_labels,
                 pixel_mask,
+                num_items_in_batch,
             )
         return FashionDetrForInstanceSegmentationOutput(
             loss=loss,

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -93,10 +94,22 @@ class ModelArguments:
 
 @dataclass
 class FashionTrainingArguments(TrainingArguments):
-    """transformers' options, with two of our own and the settings that instance targets need."""
+    """transformers' options, with a few of our own and the settings that instance targets need."""
 
     backbone_learning_rate_factor: float = field(
         default=0.1, metadata={"help": "The backbone learns at `learning_rate` times this."}
+    )
+    lr_drop_epochs: list[float] = field(
+        default_factory=list,
+        metadata={"help": "The learning rate falls to a tenth after each of these epochs; replaces lr_scheduler_type."},
+    )
+    ema_decay: float = field(
+        default=0.0,
+        metadata={"help": "Share that a moving average of the weights keeps in a step, as 0.9998; 0 = no average."},
+    )
+    sync_batch_norm: bool = field(
+        default=False,
+        metadata={"help": "Batch norms that learn share their statistics over all processes (needs accelerators)."},
     )
     channels_last: bool = field(
         default=False, metadata={"help": "Memory format of the convolutions; faster on CPU and with mixed precision."}
@@ -113,6 +126,10 @@ class FashionTrainingArguments(TrainingArguments):
                 "This CPU has no instructions for bf16, which it would emulate: training in float32 instead."
             )
             self.bf16 = False
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"`ema_decay` has to lie in [0, 1), found {self.ema_decay}.")
+        if self.sync_batch_norm and self.use_cpu:
+            raise ValueError("`sync_batch_norm` needs accelerators: torch has no synchronised batch norm on the CPU.")
         super().__post_init__()
 
 
@@ -128,16 +145,33 @@ def parse_arguments(
         FileNotFoundError: no such configuration file.
         ValueError: the file is no mapping, or has a key that is no option.
     """
+    config_file, parser, arguments = _parser(arguments, default_config)
+    return config_file, *parser.parse_args_into_dataclasses(arguments)
+
+
+def given_options(arguments: Sequence[str], default_config: Path) -> dict[str, Any]:
+    """What `parse_arguments` reads, as far as it differs from the defaults: the content of a configuration file."""
+    _, parser, arguments = _parser(arguments, default_config)
+    defaults = vars(_new_parser().parse_args([]))
+    return {name: value for name, value in vars(parser.parse_args(arguments)).items() if value != defaults[name]}
+
+
+def _parser(arguments: Sequence[str], default_config: Path) -> tuple[Path, HfArgumentParser, list[str]]:
+    """The configuration file, a parser with its values as defaults, and the rest of the command line."""
     arguments = list(arguments)
     named = bool(arguments) and not arguments[0].startswith("-")
     config_file = Path(arguments.pop(0)) if named else default_config
-    parser = HfArgumentParser(
+    parser = _new_parser()
+    parser.set_defaults(**_read_config(config_file, parser))
+    return config_file, parser, arguments
+
+
+def _new_parser() -> HfArgumentParser:
+    return HfArgumentParser(
         (ModelArguments, DataArguments, FashionTrainingArguments),
         prog="train.py [config.yaml]",
         description="Trains Fashion DETR.",
     )
-    parser.set_defaults(**_read_config(config_file, parser))
-    return config_file, *parser.parse_args_into_dataclasses(arguments)
 
 
 def _read_config(config_file: Path, parser: HfArgumentParser) -> dict:

@@ -3,15 +3,24 @@
 import logging
 import math
 from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from ..data.dataset import FashionDataset, collate
+from .checkpoints import break_seal, seal
 from .evaluation import Evaluation
 from .report import FIGURES
+from .tensorboard import OverlayTensorBoardCallback
+from .weight_average import WeightAverage
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +32,12 @@ class FashionTrainer(Trainer):
     * Evaluation turns every batch into run lengths at the original size and hands them to the metric, image by image.
       Nothing of an image but its matching figures is kept, and processes exchange those alone: the Trainer's own
       gathering would cut lists of instances to the size of the last batch.
+    * The loss is divided by the instances of all processes and of the whole accumulation window, so that neither the
+      number of processes nor that of accumulated batches changes a step.
     * The log carries every term of the loss; a loss that is not finite stops the run with its terms.
     * The backbone has a learning rate of its own; norms, biases and query embeddings do not decay.
+    * Checkpoints are sealed, so that a run that was killed can tell which ones are complete.
+    * With `ema_decay` the averaged weights are evaluated, and are the model's in the end.
 
     Args:
         train_dataset, eval_dataset: [`~fashion_detr.data.dataset.FashionDataset`], the latter with ground truth.
@@ -35,15 +48,35 @@ class FashionTrainer(Trainer):
         super().__init__(*args, data_collator=collate, **kwargs)
         self.evaluation: Evaluation | None = None
         self._term_sums: dict[str, torch.Tensor] = defaultdict(float)
-        self._term_count = 0
+        self._terms_since = 0  # the step after which they were summed
+        self.average: WeightAverage | None = None
+        if self.args.ema_decay:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError("`ema_decay` needs whole weights in every process: not with FSDP or DeepSpeed.")
+            self.average = WeightAverage(self.model, self.args.ema_decay)
+            self.add_callback(_AverageAfterStep(self.average))
+        if "tensorboard" in self.args.report_to and isinstance(self.eval_dataset, FashionDataset):
+            self.remove_callback(TensorBoardCallback)
+            self.add_callback(OverlayTensorBoardCallback(self.eval_dataset, self.processing_class))
         if isinstance(self.train_dataset, FashionDataset):
             self.add_callback(_EpochKey(self.train_dataset))
+
+    def train(self, *args, **kwargs):
+        result = super().train(*args, **kwargs)
+        if self.average is not None:
+            self.average.keep()
+        return result
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        """Instances of an accumulation window, all processes together; the Trainer counts `labels` alone."""
+        count = sum(len(classes) for batch in batch_samples for classes in batch["class_labels"])
+        return self.accelerator.reduce(torch.tensor(float(count), device=device), reduction="sum")
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         inputs = {name: value for name, value in inputs.items() if name != "meta"}
         if self.args.channels_last:
             inputs["pixel_values"] = inputs["pixel_values"].contiguous(memory_format=torch.channels_last)
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if not torch.isfinite(loss):
             terms = ", ".join(f"{name} = {term.item():.4g}" for name, term in outputs.loss_dict.items())
             raise FloatingPointError(
@@ -51,18 +84,19 @@ class FashionTrainer(Trainer):
                 "A lower learning rate, a longer warm-up or a lower `max_grad_norm` may help."
             )
         if model.training:
+            if not self._term_sums:
+                self._terms_since = self.state.global_step
             for name, term in outputs.loss_dict.items():
                 self._term_sums[name] += term
-            self._term_count += 1
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        if "loss" in logs and self._term_count:
-            means = torch.stack(list(self._term_sums.values())) / self._term_count
-            means = self.accelerator.reduce(means, reduction="mean").tolist()
-            logs = logs | {f"loss/{name}": mean for name, mean in zip(self._term_sums, means)}
+        if "loss" in logs and self._term_sums:
+            # Every batch has added its share of the terms of its step.
+            sums = torch.stack(list(self._term_sums.values()))
+            means = self.accelerator.reduce(sums, reduction="sum") / (self.state.global_step - self._terms_since)
+            logs = logs | {f"loss/{name}": mean for name, mean in zip(self._term_sums, means.tolist())}
             self._term_sums.clear()
-            self._term_count = 0
         super().log(logs, *args, **kwargs)
 
     def create_optimizer(self, model=None):
@@ -71,6 +105,16 @@ class FashionTrainer(Trainer):
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
             self.optimizer = optimizer_class(parameter_groups(model, self.args), **options)
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if self.lr_scheduler is None and self.args.lr_drop_epochs:
+            optimizer = self.optimizer if optimizer is None else optimizer
+            photos_a_step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+            drops = [epoch * len(self.train_dataset) / photos_a_step for epoch in self.args.lr_drop_epochs]
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            self.lr_scheduler = LambdaLR(optimizer, lambda step: step_schedule(step, warmup, drops))
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)
@@ -81,7 +125,8 @@ class FashionTrainer(Trainer):
 
     def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
         self.evaluation = Evaluation(self.accelerator.unwrap_model(self.model).config)
-        result = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        with nullcontext() if self.average is None else self.average.in_place():
+            result = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         for state in gather_object([self.evaluation.state()]):
             self.evaluation.merge(state)
         figures = self.evaluation.metric.compute()
@@ -89,6 +134,32 @@ class FashionTrainer(Trainer):
             {f"{metric_key_prefix}_{name}": figures[name] for name in FIGURES if not math.isnan(figures[name])}
         )
         return result
+
+    def _save_checkpoint(self, model, trial):
+        checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            break_seal(checkpoint)
+            if self.average is not None:
+                checkpoint.mkdir(parents=True, exist_ok=True)
+                self.average.save(checkpoint)
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        super()._save_checkpoint(model, trial)
+        self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()  # every process has written its part
+        if self.args.should_save:
+            seal(checkpoint)
+            # Only now that there is a newer one to go on from.
+            rotate_checkpoints(str(checkpoint.parent), limit, self.state.best_model_checkpoint, use_mtime=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.average is not None:
+            self.average.load(Path(resume_from_checkpoint))
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        if self.average is not None:
+            self.average.load(Path(self.state.best_model_checkpoint))
 
     def choose_attribute_thresholds(self, selection: FashionDataset) -> None:
         """
@@ -108,6 +179,14 @@ class FashionTrainer(Trainer):
         logger.info("Attributes are reported from a probability of %.2f on, %d of them from another one", for_all, own)
 
 
+class _AverageAfterStep(TrainerCallback):
+    def __init__(self, average: WeightAverage):
+        self.average = average
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.average.update()
+
+
 class _EpochKey(TrainerCallback):
     """Tells the training data its epoch: on several processes nobody else does."""
 
@@ -116,6 +195,11 @@ class _EpochKey(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.dataset.set_epoch(int(state.epoch or 0))
+
+
+def step_schedule(step: int, warmup: float, drops: Sequence[float]) -> float:
+    """The factor of the learning rate: it rises over the first `warmup` steps, and falls to a tenth at every drop."""
+    return min(1.0, (step + 1) / (warmup + 1)) * 0.1 ** sum(step >= drop for drop in drops)
 
 
 def parameter_groups(model: torch.nn.Module, args) -> list[dict[str, Any]]:
