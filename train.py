@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from transformers import set_seed
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.data.annotations import Vocabulary
 from fashion_detr.data.augmentation import Augmentation
-from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples, keep_in_memory
+from fashion_detr.data.dataset import Example, FashionDataset, FashionpediaExamples, keep_in_memory
 from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary
+from fashion_detr.data.priors import annotated_pairs, category_attributes, row_pairs
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import (
     DataArguments,
@@ -166,12 +168,28 @@ def build_datasets(
 
     if data_args.keep_in_memory:
         train = keep_in_memory(train, num_workers=torch.get_num_threads())
+    learn_priors(config, train)
     augmentation = Augmentation(tuple(data_args.scale_range), data_args.flip_probability, data_args.color_jitter)
     return (
         FashionDataset(train, processor, config, augmentation, seed=args.seed),
         FashionDataset(selection, processor, config, with_ground_truth=True),
         FashionDataset(final, processor, config, with_ground_truth=True),
     )
+
+
+def learn_priors(config: FashionDetrConfig, train: Sequence[Example]) -> None:
+    """Has the configuration know which attributes a category can carry, where counting them costs no drawing."""
+    subset = train if isinstance(train, Subset) else None
+    examples = train if subset is None else subset.dataset
+    if isinstance(examples, FashionpediaExamples):
+        pairs = row_pairs(examples.rows, None if subset is None else subset.indices)
+    elif isinstance(examples, list):
+        pairs = annotated_pairs(examples)
+    else:
+        return
+    config.category_attributes = category_attributes(pairs, config)
+    carried = sum(map(len, config.category_attributes.values()))
+    logger.info("Attributes: %d pairs of category and attribute occur, others are not reported", carried)
 
 
 def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:

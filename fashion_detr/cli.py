@@ -17,6 +17,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .cli_data import add_data
+from .cli_error import CommandError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -41,15 +44,11 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 LABELS_PER_LINE = 4
 
 
-class CommandError(Exception):
-    """What keeps a command from running; the message is for the person who typed it."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit status: 0 = done, 1 = a part of it failed, 2 = it could not run."""
     parser = argparse.ArgumentParser(prog="fashion-detr", description="Garments, parts and accessories in photos.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add_command in (_add_predict, _add_evaluate):
+    for add_command in (_add_predict, _add_evaluate, add_data):
         add_command(commands)
     arguments = parser.parse_args(argv)
     try:

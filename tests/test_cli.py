@@ -8,6 +8,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -383,3 +384,36 @@ def test_contact_sheet_holds_every_picture():
     assert sheet.width > 60 + 50 and sheet.height > 3 * 30
     with pytest.raises(ValueError, match="found 0 pictures"):
         contact_sheet([], columns=2)
+
+
+def test_data_commands(tmp_path, capsys, monkeypatch):
+    """Check, draw, pack, and check what cannot be checked; the exit status says whether training can start."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    entries = [{"id": 3, "name": "coat", "supercategory": "outerwear"}]
+    square = {"size": [6, 8], "counts": [8, 3, 3, 3, 31]}
+    annotation = {"id": 1, "image_id": 5, "category_id": 3, "attribute_ids": [], "segmentation": square}
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 6)).save(tmp_path / "set" / "images" / "a.png")
+    for split in ("train", "val"):
+        content = {
+            "categories": entries,
+            "attributes": [],
+            "images": [{"id": 5, "file_name": "a.png", "width": 8, "height": 6}],
+            "annotations": [annotation | {"bbox": [1, 2, 2, 3], "area": 6, "iscrowd": 0}],
+        }
+        (tmp_path / "set" / f"instances_attributes_{split}2020.json").write_text(json.dumps(content))
+    assert main(["data", "check", str(tmp_path / "set")]) == 0
+    assert capsys.readouterr().out.endswith("Training can start: nothing was found.\n")
+    assert main(["data", "stats", str(tmp_path / "set"), "--output", str(tmp_path / "new" / "stats.png")]) == 0
+    assert Image.open(tmp_path / "new" / "stats.png").width > 500
+    assert main(["data", "to-parquet", str(tmp_path / "set"), str(tmp_path / "packed")]) == 0
+    assert len(list((tmp_path / "packed" / "data").glob("*.parquet"))) == 2
+    assert main(["data", "check", str(tmp_path / "packed")]) == 2
+    assert "is packed: check the data set" in capsys.readouterr().err
+
+    (tmp_path / "set" / "images" / "a.png").write_bytes(b"")
+    assert main(["data", "check", str(tmp_path / "set")]) == 1
+    assert main(["data", "convert-ccp", str(tmp_path / "set"), str(tmp_path / "ccp")]) == 2
+    assert "clothing-co-parsing" in capsys.readouterr().err
+    assert main(["data", "stats", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err

@@ -264,6 +264,15 @@ def test_missing_images_are_counted(tmp_path, content, cached):
 
 
 BROKEN = {
+    "null": (lambda c: c["images"].append(None), r"in 'images': 1 \(entry 3: expected a mapping, found None\)"),
+    "nested attribute": (
+        lambda c: c["annotations"][0].update(attribute_ids=[[2]]),
+        r"entry 0: id 50: expected 'attribute_ids' of numbers, found \[\[2\]\]",
+    ),
+    "run lengths as texts": (
+        lambda c: c["annotations"][0].update(segmentation={"size": [HEIGHT, WIDTH], "counts": ["240"]}),
+        r"expected an RLE's counts as whole numbers, found \['240'\]",
+    ),
     "category": (
         lambda c: c["annotations"][0].update(category_id=5),
         r"unknown category_id \(expected one of the 2 ids from 7 to 33\): 1 \(annotation 50: 5\)",
@@ -301,7 +310,7 @@ BROKEN = {
     ),
     "string id": (
         lambda c: c["images"][1].update(id="17"),
-        "entry 1 with id 17: expected 'id' of type int, found '17'",
+        "entry 1: id '17': expected 'id' of type int, found '17'",
     ),
     "section": (lambda c: c.pop("attributes"), r"lacks \['attributes'\].* found annotations, categories, images\."),
     "no image": (lambda c: [c["annotations"].clear(), c["images"].clear()], "lists no image"),

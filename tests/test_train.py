@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
-from transformers import set_seed
+from transformers import ResNetConfig, ResNetModel, set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.cli import main
@@ -289,6 +289,40 @@ def test_the_command_from_photos_to_metrics(tmp_path):
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
     assert again.pop("per_category") == metrics["per_category"]
     assert again == {name: metrics[name] for name in again}
+
+
+def run_recipe(name: str, folder: Path, *options: str) -> dict:
+    """Five steps of a shipped configuration on three photos, on a small canvas."""
+    write_data_set(folder / "data")
+    command = [sys.executable, str(ROOT / "train.py"), str(ROOT / "configs" / f"{name}.yaml")]
+    small = f"--output_dir {folder / 'out'} --max_steps 5 --image_size 96 64 --per_device_train_batch_size 2"
+    small += " --save_strategy no --load_best_model_at_end false --dataloader_num_workers 0 --eval_strategy no"
+    data = [] if name == "demo" else ["--data_dir", str(folder / "data")]
+    done = subprocess.run([*command, *small.split(), *data, *options], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "out" / "metrics.json").read_text())
+
+
+def test_recipe_for_real_photos_on_cpu(tmp_path):
+    assert run_recipe("ccp_lite0", tmp_path)["steps"] == 5
+
+
+def test_recipe_of_the_paper(tmp_path):
+    """With weights of the backbone from a folder; what the training photos carry is all that is reported."""
+    weights = tmp_path / "resnet"
+    ResNetModel(ResNetConfig()).save_pretrained(weights)
+    options = ["--backbone_weights", str(weights), "--selection_images", "1", "--warmup_steps", "2"]
+    assert run_recipe("fashionpedia_r50", tmp_path, *options)["steps"] == 5
+    config = FashionDetrConfig.from_pretrained(tmp_path / "out")
+    assert config.backbone_config.depths == [3, 4, 6, 3]
+    content = json.loads((tmp_path / "data" / "instances_attributes_train2020.json").read_text())
+    carried = {index: set() for index in range(46)}
+    for annotation in content["annotations"]:
+        carried[annotation["category_id"]] |= set(annotation["attribute_ids"])
+    for index, attributes in config.category_attributes.items():
+        # One of the three photos is set aside.
+        assert {config.attribute_ids[attribute] for attribute in attributes} <= carried[index]
+    assert sum(map(len, config.category_attributes.values())) > 0
 
 
 def test_imports_run_one_way():

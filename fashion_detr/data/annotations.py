@@ -29,9 +29,10 @@ from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 logger = logging.getLogger(__name__)
 
 _RESULT_KEYS = ("image_id", "category_id", "attribute_ids", "segmentation", "score")
-_SHOWN = 5  # cases that a message names before it only counts
+SHOWN = 5  # cases that a message names before it only counts
+LARGEST_SIDE = 2**17  # pixels; no photo has more, and the rasteriser's memory grows with the length of the outline
 _ENTRY_FIELDS = {"id": int, "name": str}
-_FIELDS: dict[str, dict[str, Any]] = {  # the lists that a file must have, and the types in their entries
+FIELDS: dict[str, dict[str, Any]] = {  # the lists that a file must have, and the types in their entries
     "categories": _ENTRY_FIELDS,
     "attributes": _ENTRY_FIELDS,
     "images": {"id": int, "file_name": str, "width": int, "height": int},
@@ -199,7 +200,7 @@ def _result_fault(
         return "scores that are no finite number", reprlib.repr(score)
     if not isinstance(entry["segmentation"], dict):
         return "segmentations that are no run lengths", reprlib.repr(entry["segmentation"])
-    fault = _segmentation_fault(entry["segmentation"], list(sizes[entry["image_id"]]))
+    fault = segmentation_fault(entry["segmentation"], list(sizes[entry["image_id"]]))
     return ("segmentations that do not fit the format or their image", fault) if fault else None
 
 
@@ -215,6 +216,11 @@ def _entries(records: list[dict]) -> tuple[tuple[int, str, str], ...]:
     return tuple(sorted((record["id"], record["name"], record.get("supercategory") or "") for record in records))
 
 
+def encloses_area(polygon: list[float]) -> bool:
+    """Whether a polygon [x1, y1, x2, y2, ...] has at least three points, and all of them whole."""
+    return len(polygon) >= 6 and len(polygon) % 2 == 0
+
+
 def drop_degenerate_polygons(annotations: list[dict], annotation_file: Path) -> list[dict]:
     """Without polygons that enclose no area, and without the annotations that have no other polygon; warns of both.
 
@@ -225,7 +231,7 @@ def drop_degenerate_polygons(annotations: list[dict], annotation_file: Path) -> 
     for annotation in annotations:
         segmentation = annotation["segmentation"]
         if isinstance(segmentation, list):
-            valid = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+            valid = [polygon for polygon in segmentation if encloses_area(polygon)]
             polygons += len(segmentation) - len(valid)
             if not valid:
                 dropped.append(annotation["id"])
@@ -254,13 +260,13 @@ def read_annotations(annotation_file: Path) -> dict[str, list[dict]]:
         message = f"{annotation_file} ({size:,} bytes) is not valid JSON, or an incomplete download: {error}"
         raise ValueError(message) from error
     sections = content if isinstance(content, dict) else {}
-    missing = [name for name in _FIELDS if not isinstance(sections.get(name), list)]
+    missing = [name for name in FIELDS if not isinstance(sections.get(name), list)]
     if missing:
         found = first_cases(sorted(sections)) if sections else type(content).__name__
-        raise ValueError(f"{annotation_file} lacks {missing}: expected the lists {list(_FIELDS)}, found {found}.")
-    for problems in (_entry_problems, _reference_problems, _geometry_problems):  # each relies on the one before
+        raise ValueError(f"{annotation_file} lacks {missing}: expected the lists {list(FIELDS)}, found {found}.")
+    for problems in (_entry_problems, reference_problems, _geometry_problems):  # each relies on the one before
         _refuse(annotation_file, problems(content))
-    return {name: content[name] for name in _FIELDS}
+    return {name: content[name] for name in FIELDS}
 
 
 def _refuse(annotation_file: Path, problems: dict[str, list]) -> None:
@@ -272,21 +278,33 @@ def _refuse(annotation_file: Path, problems: dict[str, list]) -> None:
 
 def _entry_problems(content: dict[str, list[dict]]) -> dict[str, list]:
     problems = {}
-    for section, fields in _FIELDS.items():
-        malformed = [
-            f"entry {index} with id {entry.get('id')}: expected {name!r} of type {getattr(kind, '__name__', kind)}, "
-            f"found {reprlib.repr(entry.get(name))}"
-            for index, entry in enumerate(content[section])
-            for name, kind in fields.items()
-            if not isinstance(entry.get(name), kind)
-        ]
+    for section in FIELDS:
+        faults = [entry_fault(section, entry) for entry in content[section]]
+        malformed = [f"entry {index}: {fault}" for index, fault in enumerate(faults) if fault]
         counts = Counter() if malformed else Counter(entry["id"] for entry in content[section])
         problems[f"missing or malformed fields in {section!r}"] = malformed
         problems[f"duplicate ids in {section!r}"] = [f"id {key}: {n} times" for key, n in counts.items() if n > 1]
     return problems
 
 
-def _reference_problems(content: dict[str, list[dict]]) -> dict[str, list]:
+def entry_fault(section: str, entry: Any) -> str | None:
+    """The first thing that is wrong with the fields of an entry."""
+    if not isinstance(entry, dict):
+        return f"expected a mapping, found {reprlib.repr(entry)}"
+    name = f"id {reprlib.repr(entry.get('id'))}"
+    for field, kind in FIELDS[section].items():
+        if not isinstance(entry.get(field), kind):
+            expected, found = getattr(kind, "__name__", kind), reprlib.repr(entry.get(field))
+            return f"{name}: expected {field!r} of type {expected}, found {found}"
+    if section == "images" and not all(1 <= entry[side] <= LARGEST_SIDE for side in ("width", "height")):
+        found = f"{reprlib.repr(entry['width'])} x {reprlib.repr(entry['height'])}"
+        return f"{name}: expected width x height from 1 to {LARGEST_SIDE} pixels, found {found}"
+    if section == "annotations" and any(isinstance(value, list | dict) for value in entry.get("attribute_ids") or []):
+        return f"{name}: expected 'attribute_ids' of numbers, found {reprlib.repr(entry['attribute_ids'])}"
+    return None
+
+
+def reference_problems(content: dict[str, list[dict]]) -> dict[str, list]:
     problems = {}
     references = {"image_id": "images", "category_id": "categories", "attribute_ids": "attributes"}
     for field, section in references.items():
@@ -307,13 +325,13 @@ def _geometry_problems(content: dict[str, list[dict]]) -> dict[str, list]:
         name = f"annotation {annotation['id']} of image {annotation['image_id']}"
         if annotation.get("bbox") is not None and len(annotation["bbox"]) != 4:
             boxes.append(f"{name}: expected [x, y, width, height], found {reprlib.repr(annotation['bbox'])}")
-        fault = _segmentation_fault(annotation["segmentation"], sizes[annotation["image_id"]])
+        fault = segmentation_fault(annotation["segmentation"], sizes[annotation["image_id"]])
         if fault:
             masks.append(f"{name}: {fault}")
     return {"malformed bboxes": boxes, "segmentations that do not fit the format or their image": masks}
 
 
-def _segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None:
+def segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None:
     """What is wrong with a mask, given its image's [height, width]."""
     if isinstance(segmentation, list):
         flat = all(
@@ -325,6 +343,8 @@ def _segmentation_fault(segmentation: list | dict, size: list[int]) -> str | Non
         return f"expected an RLE's counts as a list or a string, found {reprlib.repr(counts)}"
     if segmentation.get("size") != size:
         return f"expected an RLE of its image's size [height, width] {size}, found {segmentation.get('size')}"
+    if isinstance(counts, list) and not all(isinstance(run, int) for run in counts):
+        return f"expected an RLE's counts as whole numbers, found {reprlib.repr(counts)}"
     runs = counts if isinstance(counts, list) else run_lengths(counts)
     if runs is None:
         return f"expected counts in COCO's compressed form, found {reprlib.repr(counts)}"
@@ -371,6 +391,6 @@ def _span(ids: set[int]) -> str:
     return f"one of the {len(ids)} ids from {min(ids)} to {max(ids)}" if ids else "none: the file lists no ids"
 
 
-def first_cases(cases: list, shown: int = _SHOWN) -> str:
+def first_cases(cases: list, shown: int = SHOWN) -> str:
     """The first cases, and a sign that there are more."""
     return ", ".join(map(str, cases[:shown])) + (", ..." if len(cases) > shown else "")

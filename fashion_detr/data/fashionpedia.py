@@ -26,7 +26,7 @@ from .annotations import (
     read_vocabulary_file,
     write_vocabulary_file,
 )
-from .images import ImageFiles, find_images, not_found, open_image_file
+from .images import ImageFiles, find_annotation_file, find_images, open_image_file
 
 FEATURES = Features(
     {
@@ -66,11 +66,7 @@ def find_split(data_dir: str | os.PathLike, split: str) -> tuple[Path, ImageFile
     Raises FileNotFoundError with what was looked for and what is there.
     """
     data_dir = Path(data_dir).absolute()
-    names = (f"instances_attributes_{split}2020.json", f"instances_attributes_{split}.json")
-    files = [folder / name for folder in (data_dir, data_dir / "annotations") for name in names]
-    annotation_file = next((file for file in files if file.is_file()), None)
-    if annotation_file is None:
-        raise FileNotFoundError(not_found(f"annotation file of split {split!r}", files, data_dir))
+    annotation_file = find_annotation_file(data_dir, split)
     return annotation_file, find_images(data_dir, split, annotation_file)
 
 

@@ -48,6 +48,16 @@ class ImageFiles:
         return open_image_file(self.url(name))
 
 
+def find_annotation_file(data_dir: Path, split: str) -> Path:
+    """The annotation file of a split. Raises FileNotFoundError with what was looked for and what is there."""
+    names = (f"instances_attributes_{split}2020.json", f"instances_attributes_{split}.json")
+    files = [folder / name for folder in (data_dir, data_dir / "annotations") for name in names]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(not_found(f"annotation file of split {split!r}", files, data_dir))
+    return found
+
+
 def find_images(data_dir: Path, split: str, annotation_file: Path) -> ImageFiles:
     """The folder or the archive that holds the first image of an annotation file.
 

@@ -1,0 +1,110 @@
+"""The commands on data sets, `fashion-detr data COMMAND`."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .cli_error import CommandError
+
+SPLITS = ("train", "val")
+
+
+def add_data(commands: Any) -> None:
+    parser = commands.add_parser("data", help="look at, convert and pack data sets")
+    own = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add_command in (_add_check, _add_stats, _add_convert_ccp, _add_to_parquet):
+        add_command(own)
+
+
+def _complaining(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """What is wrong with files and their content is for the person who named them."""
+
+    def command(arguments: argparse.Namespace) -> int:
+        try:
+            return run(arguments)
+        except (OSError, ValueError) as error:
+            raise CommandError(str(error)) from error
+
+    return command
+
+
+def _add_check(commands: Any) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="say what is wrong with a data set",
+        description="Looks through a data set in Fashionpedia's layout. The exit status is 1 if training cannot start.",
+    )
+    parser.add_argument("data_dir", type=Path, metavar="DIR", help="folder of the data set")
+    parser.set_defaults(run=check)
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Prints the report; returns 0 if training can start, else 1."""
+    from .data.check import check_data_set, format_report
+    from .data.fashionpedia import PARQUET_FOLDER
+
+    if any((arguments.data_dir / PARQUET_FOLDER).glob("*.parquet")):
+        raise CommandError(f"{arguments.data_dir} is packed: check the data set that it was made from.")
+    report = check_data_set(arguments.data_dir, SPLITS)
+    print(format_report(report))
+    return 0 if report.can_train else 1
+
+
+def _add_stats(commands: Any) -> None:
+    parser = commands.add_parser("stats", help="draw the label statistics of a split")
+    parser.add_argument("data_dir", type=Path, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--split", default="train", help="which split (train)")
+    parser.add_argument("--output", type=Path, default=Path("statistics.png"), help="the picture (statistics.png)")
+    parser.set_defaults(run=_complaining(stats))
+
+
+def stats(arguments: argparse.Namespace) -> int:
+    from .data.statistics import draw_statistics
+
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    draw_statistics(arguments.data_dir, arguments.split, arguments.output)
+    print(arguments.output)
+    return 0
+
+
+def _add_convert_ccp(commands: Any) -> None:
+    parser = commands.add_parser(
+        "convert-ccp",
+        help="make a data set of Clothing Co-Parsing's photos",
+        description="Turns a clone of github.com/bearpaw/clothing-co-parsing into a data set in Fashionpedia's format: "
+        "700 street photos to learn from, 100 held out.",
+    )
+    parser.add_argument("clone", type=Path, metavar="CLONE", help="folder of the clone")
+    parser.add_argument("output", type=Path, metavar="OUT", help="folder of the new data set; made if it is missing")
+    parser.set_defaults(run=_complaining(convert))
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    from .data.ccp import convert_ccp
+
+    for split, (images, annotations) in convert_ccp(arguments.clone, arguments.output).items():
+        print(f"{split}: {images} photos, {annotations} instances")
+    return 0
+
+
+def _add_to_parquet(commands: Any) -> None:
+    parser = commands.add_parser(
+        "to-parquet",
+        help="pack a data set, photos included",
+        description="Writes parquet files with the photos' own bytes inside and the vocabulary beside them: a folder "
+        "to train from, or to upload to the Hub.",
+    )
+    parser.add_argument("data_dir", type=Path, metavar="DIR", help="folder of the data set")
+    parser.add_argument("output", type=Path, metavar="OUT", help="folder for the files; made if it is missing")
+    parser.add_argument("--split", action="append", help="which split, may be repeated (train and val)")
+    parser.set_defaults(run=_complaining(to_parquet))
+
+
+def to_parquet(arguments: argparse.Namespace) -> int:
+    from .data.fashionpedia import save_parquet
+
+    for split in arguments.split or SPLITS:
+        files = save_parquet(arguments.data_dir, split, arguments.output)
+        print(f"{split}: {len(files)} files in {files[0].parent}, {sum(file.stat().st_size for file in files):,} bytes")
+    return 0

@@ -1,0 +1,467 @@
+"""A data set looked through before a training run: what is in it, and everything that is wrong with it, at once.
+
+The reader (`annotations.py`) refuses a file at the first stage that has problems, and image files are only opened when
+an epoch reaches them. Here every annotation and the header of every image file is looked at, whatever else is broken.
+Masks are not rasterised unless coordinates alone leave a doubt.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import sys
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import PIL.Image
+from PIL.ExifTags import Base
+from pycocotools import mask as coco_mask
+
+from .annotations import (
+    FIELDS,
+    LARGEST_SIDE,
+    SHOWN,
+    compressed_rle,
+    encloses_area,
+    entry_fault,
+    first_cases,
+    reference_problems,
+    segmentation_fault,
+)
+from .images import ImageFiles, find_annotation_file, find_images
+
+ERROR, WARNING = "error", "warning"
+
+# A box may differ from its mask, and both may reach out of the image, by so many pixels. Conventions make up for two of
+# them (is the last pixel inside of a box? does it count where a polygon's line ends?) and rounding for the third.
+PIXEL_TOLERANCE = 3.0
+# An area may differ from its mask by this share of the larger one, and by half the outline of the mask's box: pixels
+# that a polygon's line crosses count or do not.
+AREA_TOLERANCE = 0.25
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+Size = tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One kind of problem.
+
+    Args:
+        split: Where; `None` for what concerns the data set as a whole.
+        severity: "error" if no training can start with it, else "warning".
+        kind: What is wrong, in a few words.
+        count: How many cases there are.
+        offenders: The first five of them.
+    """
+
+    split: str | None
+    severity: str
+    kind: str
+    count: int
+    offenders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a split holds. `instances_per_image`: least, median and largest number, images without one included."""
+
+    images: int
+    annotations: int
+    images_without_annotation: int
+    polygons: int
+    uncompressed_run_lengths: int
+    compressed_run_lengths: int
+    crowds: int
+    instances_per_image: tuple[int, float, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check_data_set` saw: counts of every split whose annotation file could be read, and all findings."""
+
+    data_dir: Path
+    counts: Mapping[str, Counts]
+    findings: tuple[Finding, ...]
+
+    @property
+    def can_train(self) -> bool:
+        return not any(finding.severity == ERROR for finding in self.findings)
+
+
+def check_data_set(data_dir: Path, splits: Sequence[str] = ("train", "val")) -> Report:
+    """
+    Looks through a data set in Fashionpedia's layout. Raises nothing: whatever is wrong is in the report.
+
+    A split that is not there is a warning, unless none is there.
+    """
+    data_dir = Path(data_dir)
+    files, findings = _find_annotation_files(data_dir, splits)
+    counts, vocabularies = {}, {}
+    for split, annotation_file in files.items():
+        errors, warnings = _Findings(split, ERROR), _Findings(split, WARNING)
+        content = _read_lists(annotation_file, errors)
+        if content is not None:
+            counts[split] = _count(content)
+            sound = _check_entries(content, errors)
+            vocabularies[split] = _vocabulary(content, sound)
+            _check_references(content, sound, errors)
+            _check_masks(sound, errors, warnings)
+            _check_images(data_dir, split, annotation_file, sound["images"], errors)
+        findings += [*errors, *warnings]
+    findings += _compare_vocabularies(vocabularies)
+    findings.sort(key=lambda finding: finding.severity != ERROR)  # stable: else in the order of the checks
+    return Report(data_dir, counts, tuple(findings))
+
+
+def format_report(report: Report) -> str:
+    """The report for a terminal, errors first."""
+    lines = [f"Data set {report.data_dir}"]
+    for split, counts in report.counts.items():
+        least, median, largest = counts.instances_per_image
+        lines += [
+            f"{split}: {counts.images:,} images ({counts.images_without_annotation:,} without an annotation), "
+            f"{counts.annotations:,} annotations ({counts.crowds:,} crowds)",
+            f"  instances an image: {least} to {largest}, median {median:g}",
+            f"  masks: {counts.polygons:,} as polygons, {counts.uncompressed_run_lengths:,} as run lengths, "
+            f"{counts.compressed_run_lengths:,} as compressed run lengths",
+        ]
+    for finding in report.findings:
+        where = "" if finding.split is None else f"{finding.split}: "
+        lines.append(f"{finding.severity}: {where}{finding.kind}: {finding.count:,}")
+        lines += [textwrap.indent(case, "    ") for case in finding.offenders]
+        if finding.count > len(finding.offenders):
+            lines.append(f"    ... and {finding.count - len(finding.offenders):,} more")
+    errors = sum(finding.severity == ERROR for finding in report.findings)
+    warnings = len(report.findings) - errors
+    summary = f"{errors} kinds of errors, {warnings} of warnings" if report.findings else "nothing was found"
+    lines.append(f"Training {'can' if report.can_train else 'cannot'} start: {summary}.")
+    return "\n".join(lines)
+
+
+def _find_annotation_files(data_dir: Path, splits: Sequence[str]) -> tuple[dict[str, Path], list[Finding]]:
+    files, missing = {}, {}
+    for split in splits:
+        try:
+            files[split] = find_annotation_file(data_dir, split)
+        except OSError as error:
+            missing[split] = _printable(str(error))
+    severity, kind = WARNING if files else ERROR, "splits without an annotation file"
+    return files, [Finding(split, severity, kind, 1, (message,)) for split, message in missing.items()]
+
+
+class _Findings:
+    """The cases of one split and severity by kind. Only the first are kept: there may be hundreds of thousands."""
+
+    def __init__(self, split: str | None, severity: str):
+        self._split, self._severity = split, severity
+        self._counts: Counter[str] = Counter()
+        self._first: defaultdict[str, list[str]] = defaultdict(list)
+
+    def add(self, kind: str, *cases: str) -> None:
+        for case in cases:
+            self._counts[kind] += 1
+            if len(self._first[kind]) < SHOWN:
+                self._first[kind].append(_printable(case))
+
+    def __iter__(self) -> Iterator[Finding]:
+        for kind, count in self._counts.items():
+            yield Finding(self._split, self._severity, kind, count, tuple(self._first[kind]))
+
+
+def _printable(text: str) -> str:
+    """JSON may hold half of a surrogate pair, which no terminal takes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _read_lists(annotation_file: Path, errors: _Findings) -> dict[str, list] | None:
+    """The lists of an annotation file, their entries unchecked. `None` if one is missing: all else would follow."""
+    try:
+        with annotation_file.open(encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"{annotation_file} is not valid JSON, or an incomplete download: {error}"
+        errors.add("annotation files that cannot be read", message)
+        return None
+    lists = content if isinstance(content, dict) else {}
+    missing = [name for name in FIELDS if not isinstance(lists.get(name), list)]
+    if missing:
+        found = first_cases(sorted(map(repr, lists))) if lists else type(content).__name__
+        message = f"{annotation_file} lacks {missing}: expected the lists {list(FIELDS)}, found {found}"
+        errors.add("annotation files that lack a list", message)
+        return None
+    empty = [f"{name!r} of {annotation_file}" for name in ("images", "categories") if not lists[name]]
+    errors.add("empty lists", *empty)
+    return {name: lists[name] for name in FIELDS}
+
+
+def _count(content: dict[str, list]) -> Counts:
+    images, annotations = (_mappings(content[name]) for name in ("images", "annotations"))
+    per_image = dict.fromkeys((image["id"] for image in images if isinstance(image.get("id"), int)), 0)
+    encodings, crowds = Counter(), 0
+    for annotation in annotations:
+        image_id, segmentation = annotation.get("image_id"), annotation.get("segmentation")
+        if isinstance(image_id, int) and image_id in per_image:
+            per_image[image_id] += 1
+        if isinstance(segmentation, dict):
+            encodings[type(segmentation.get("counts"))] += 1
+        elif isinstance(segmentation, list):
+            encodings["polygons"] += 1
+        crowds += bool(annotation.get("iscrowd"))
+    instances = list(per_image.values()) or [0]
+    return Counts(
+        images=len(content["images"]),
+        annotations=len(content["annotations"]),
+        images_without_annotation=sum(count == 0 for count in per_image.values()),
+        polygons=encodings["polygons"],
+        uncompressed_run_lengths=encodings[list],
+        compressed_run_lengths=encodings[str],
+        crowds=crowds,
+        instances_per_image=(min(instances), float(np.median(instances)), max(instances)),
+    )
+
+
+def _check_entries(content: dict[str, list], errors: _Findings) -> dict[str, list[dict]]:
+    """Checks the entries of every list by themselves. Returns the lists without the broken ones."""
+    sound = {}
+    for section, entries in content.items():
+        faults = [entry_fault(section, entry) for entry in entries]
+        sound[section] = [entry for entry, fault in zip(entries, faults) if fault is None]
+        cases = [f"entry {index}: {fault}" for index, fault in enumerate(faults) if fault is not None]
+        errors.add(f"missing or malformed fields in {section!r}", *cases)
+        ids = Counter(entry["id"] for entry in _identified(entries))
+        errors.add(f"duplicate ids in {section!r}", *[f"id {key}: {n} times" for key, n in ids.items() if n > 1])
+    return sound
+
+
+def _mappings(entries: list) -> list[dict]:
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _identified(entries: list) -> list[dict]:
+    return [entry for entry in _mappings(entries) if isinstance(entry.get("id"), int)]
+
+
+def _vocabulary(content: dict[str, list], sound: dict[str, list[dict]]) -> dict[str, dict[int, str]]:
+    """Id -> name of the categories and of the attributes, without a list that has a broken entry."""
+    return {
+        section: {entry["id"]: entry["name"] for entry in sound[section]}
+        for section in ("categories", "attributes")
+        if len(sound[section]) == len(content[section])
+    }
+
+
+def _check_references(content: dict[str, list], sound: dict[str, list[dict]], errors: _Findings) -> None:
+    # An entry that is broken otherwise still has its id, and what refers to it is not to blame.
+    known = {section: _identified(entries) for section, entries in content.items()}
+    for kind, cases in reference_problems(known | {"annotations": sound["annotations"]}).items():
+        errors.add(kind, *cases)
+
+
+def _check_masks(sound: dict[str, list[dict]], errors: _Findings, warnings: _Findings) -> None:
+    sizes = {image["id"]: (image["height"], image["width"]) for image in sound["images"]}
+    for annotation in sound["annotations"]:
+        if annotation["image_id"] in sizes:
+            _check_geometry(annotation, sizes[annotation["image_id"]], errors, warnings)
+
+
+def _check_geometry(annotation: dict[str, Any], size: Size, errors: _Findings, warnings: _Findings) -> None:
+    """Checks the mask of an annotation, and what its box and area say about it."""
+    name = f"annotation {annotation['id']} of image {annotation['image_id']}"
+    stated = annotation.get("bbox")
+    if stated is not None and not (len(stated) == 4 and _are_numbers(stated)):
+        found = reprlib.repr(stated)
+        errors.add("malformed boxes", f"{name}: expected [x, y, width, height] in pixels, found {found}")
+        stated = None
+    segmentation = annotation["segmentation"]
+    fault = _mask_fault(segmentation, size)
+    if fault:
+        errors.add("segmentations that do not fit the format or their image", f"{name}: {fault}")
+        return
+    if isinstance(segmentation, list):
+        kept = [polygon for polygon in segmentation if encloses_area(polygon)]
+        if len(kept) < len(segmentation) or not kept:
+            what = f"{len(kept)} of {len(segmentation)} polygons are left" + ("" if kept else ": it is dropped")
+            warnings.add("degenerate polygons, which are dropped", f"{name}: {what}")
+        if not kept:
+            return
+        segmentation = kept
+    _check_measures(name, _Mask.measure(segmentation, size), stated, annotation.get("area"), warnings)
+
+
+def _are_numbers(values: list, largest: float = sys.float_info.max) -> bool:
+    """Finite ones, and no integer that is too large for a float."""
+    return set(map(type, values)) <= {int, float} and all(abs(value) <= largest for value in values)
+
+
+def _mask_fault(segmentation: list | dict, size: Size) -> str | None:
+    """What is wrong with a mask, also where the reader would take it and the rasteriser would crash."""
+    if isinstance(segmentation, dict):
+        counts = segmentation.get("counts")
+        if isinstance(counts, list) and not (set(map(type, counts)) <= {int} and max(counts, default=0) < 2**32):
+            return f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}"
+        if isinstance(counts, str) and not counts.isascii():
+            return f"expected counts in COCO's compressed form, found {counts[:30]!a}"
+    fault = segmentation_fault(segmentation, list(size))
+    if fault or isinstance(segmentation, dict):
+        return fault
+    for polygon in segmentation:
+        if encloses_area(polygon) and not _are_numbers(polygon, LARGEST_SIDE):
+            return f"expected coordinates of at most {LARGEST_SIDE} pixels, found {reprlib.repr(polygon)}"
+    return None
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """What is known of a mask: from its coordinates as long as that is enough, from its pixels where it is not."""
+
+    segmentation: list | dict
+    size: Size
+    box: Box
+    area: float
+
+    @classmethod
+    def measure(cls, segmentation: list | dict, size: Size) -> _Mask:
+        if isinstance(segmentation, dict):
+            rle = compressed_rle(segmentation, *size)
+            x, y, width, height = coco_mask.toBbox(rle).tolist()
+            return cls(rle, size, (x, y, x + width, y + height), int(coco_mask.area(rle)))
+        polygons = [np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in segmentation]
+        points = polygons[0] if len(polygons) == 1 else np.concatenate(polygons)
+        box = (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
+        return cls(segmentation, size, box, sum(map(_polygon_area, polygons)))
+
+    @property
+    def half_outline(self) -> float:
+        return self.box[2] - self.box[0] + self.box[3] - self.box[1]
+
+    def pixels(self) -> int:
+        return int(coco_mask.area(compressed_rle(self.segmentation, *self.size)))
+
+    def is_empty(self) -> bool:
+        """Polygons that are a pixel thick all over cover pixels, unless they lie outside."""
+        if isinstance(self.segmentation, dict):
+            return self.area == 0
+        may_be = self.area <= self.half_outline or _overhang(self.box, self.size) > 0
+        return may_be and self.pixels() == 0
+
+    def agrees_with_area(self, stated: float) -> bool:
+        """Polygons that overlap, cross themselves or reach out of the image have another area than pixels."""
+        is_possible = 0 <= stated <= LARGEST_SIDE**2  # and not NaN
+        return is_possible and (self._is_near(stated, self.area) or self._is_near(stated, self.pixels()))
+
+    def _is_near(self, stated: float, area: float) -> bool:
+        return abs(stated - area) <= AREA_TOLERANCE * max(stated, area) + self.half_outline + 1
+
+
+def _polygon_area(points: np.ndarray) -> float:
+    """The shoelace formula, for points (n, 2)."""
+    x, y = points[:, 0], points[:, 1]
+    return abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1])) / 2
+
+
+def _check_measures(name: str, mask: _Mask, stated: list | None, area: float | None, warnings: _Findings) -> None:
+    box = None if stated is None else (stated[0], stated[1], stated[0] + stated[2], stated[1] + stated[3])
+    outside = [
+        f"{name}: {what} {_rounded(corners)} in {mask.size[1]} x {mask.size[0]}"
+        for what, corners in (("mask", mask.box), ("box", box))
+        if corners is not None and _overhang(corners, mask.size) > PIXEL_TOLERANCE
+    ]
+    kind = f"polygons or boxes that reach out of the image by more than {PIXEL_TOLERANCE:g} pixels"
+    warnings.add(kind, *outside[:1])
+    if mask.is_empty():
+        warnings.add("masks without a pixel", name)
+        return
+    if box is not None:
+        clipped, expected = _clip(box, mask.size), _clip(mask.box, mask.size)
+        if max(abs(a - b) for a, b in zip(clipped, expected)) > PIXEL_TOLERANCE:
+            kind = f"boxes that contradict their mask by more than {PIXEL_TOLERANCE:g} pixels"
+            text = f"{name}: expected [x0, y0, x1, y1] {_rounded(expected)}, found {_rounded(clipped)}"
+            warnings.add(kind, text)
+    if area is not None and not mask.agrees_with_area(area):
+        kind = f"areas that contradict their mask by more than {AREA_TOLERANCE:.0%}"
+        warnings.add(kind, f"{name}: expected {mask.pixels()} pixels, found {reprlib.repr(area)}")
+
+
+def _overhang(box: Box, size: Size) -> float:
+    """By how many pixels a box reaches out of its image; negative inside."""
+    return max(-box[0], -box[1], box[2] - size[1], box[3] - size[0])
+
+
+def _clip(box: Box, size: Size) -> Box:
+    height, width = size
+    return tuple(min(max(value, 0), limit) for value, limit in zip(box, (width, height, width, height)))
+
+
+def _rounded(box: Box) -> list[float]:
+    return [round(value, 1) for value in box]
+
+
+def _check_images(
+    data_dir: Path, split: str, annotation_file: Path, images: list[dict[str, Any]], errors: _Findings
+) -> None:
+    if not images:
+        return
+    try:
+        files = find_images(data_dir, split, annotation_file)
+        there = files.names()
+    except (OSError, ValueError) as error:
+        errors.add("image folders or archives that are not found", str(error))
+        return
+    errors.add(
+        "missing image files", *[repr(image["file_name"]) for image in images if image["file_name"] not in there]
+    )
+    for image in images:
+        if image["file_name"] in there:
+            _check_header(files, image, errors)
+
+
+def _check_header(files: ImageFiles, image: dict[str, Any], errors: _Findings) -> None:
+    name = image["file_name"]
+    try:
+        with files.open(name) as file:
+            width, height = _upright_size(file)
+    except Exception as error:  # what Pillow's decoders and archives raise on damaged bytes is not documented
+        errors.add("files that are no readable image", f"{name!r}: {type(error).__name__}: {error}")
+        return
+    if (width, height) != (image["width"], image["height"]):
+        text = f"{name!r}: expected {image['width']} x {image['height']}, found {width} x {height} (width x height)"
+        errors.add("image files of another size than listed", text)
+
+
+def _upright_size(file: BinaryIO) -> tuple[int, int]:
+    """(width, height) as the reader will see the photo: turned by its EXIF orientation. Decodes no pixel."""
+    with PIL.Image.open(file) as image:
+        # Pillow decodes a whole PNG in search of EXIF behind the pixels.
+        has_exif = image.format != "PNG" or "exif" in image.info
+        is_turned = has_exif and image.getexif().get(Base.Orientation) in (5, 6, 7, 8)
+        return image.size[::-1] if is_turned else image.size
+
+
+def _compare_vocabularies(vocabularies: Mapping[str, Mapping[str, dict[int, str]]]) -> list[Finding]:
+    """A model has one vocabulary, so that of every split has to be that of the first."""
+    errors = _Findings(None, ERROR)
+    first = next(iter(vocabularies), None)
+    for split, vocabulary in vocabularies.items():
+        for section in ("categories", "attributes"):
+            if section in vocabulary and section in vocabularies[first]:
+                cases = _differences(first, vocabularies[first][section], split, vocabulary[section])
+                errors.add(f"{section} that differ between {first!r} and {split!r}", *cases)
+    return list(errors)
+
+
+def _differences(first: str, expected: dict[int, str], split: str, found: dict[int, str]) -> list[str]:
+    def told(key: int, names: dict[int, str]) -> str:
+        return repr(names[key]) if key in names else "nothing"
+
+    return [
+        f"id {key}: {told(key, expected)} in {first!r}, {told(key, found)} in {split!r}"
+        for key in sorted(expected.keys() | found.keys())
+        if expected.get(key) != found.get(key)
+    ]

@@ -1,0 +1,49 @@
+"""What the training set alone can tell about a data set: which attributes its categories carry."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..configuration_fashion_detr import FashionDetrConfig
+
+
+def category_attributes(pairs: Iterable[tuple[int, Iterable[int]]], config: FashionDetrConfig) -> dict[int, list[int]]:
+    """
+    For `FashionDetrConfig.category_attributes`: class index -> the attribute indices that an instance of it carries.
+
+    Args:
+        pairs: Category id and attribute ids of every instance, the data set's own.
+        config: Maps the ids. A class without an instance carries nothing.
+    """
+    class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
+    attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
+    carried: dict[int, set[int]] = defaultdict(set)
+    for category_id, attribute_ids in pairs:
+        carried[class_index[category_id]].update(attribute_index[one] for one in attribute_ids)
+    return {index: sorted(carried[index]) for index in class_index.values()}
+
+
+def annotated_pairs(examples: Iterable[Mapping[str, Any]]) -> Iterable[tuple[int, Sequence[int]]]:
+    """Category id and attribute ids of every instance of examples that are in memory."""
+    for example in examples:
+        for annotation in example["annotations"]:
+            yield annotation["category_id"], annotation["attribute_ids"]
+
+
+def row_pairs(rows: Dataset, indices: Sequence[int] | None = None) -> Iterable[tuple[int, Sequence[int]]]:
+    """Category id and attribute ids of every instance in the rows of `load_fashionpedia`; no mask is unpacked."""
+    wanted = None if indices is None else np.isin(np.arange(len(rows)), indices)
+    first = 0
+    for chunk in rows.data.column("objects").chunks:
+        image = chunk.value_parent_indices().to_numpy() + first
+        instances = chunk.flatten()
+        first += len(chunk)
+        categories = instances.field("category_id").to_pylist()
+        for number, (category_id, attribute_ids) in enumerate(
+            zip(categories, instances.field("attribute_ids").to_pylist())
+        ):
+            if wanted is None or wanted[image[number]]:
+                yield category_id, attribute_ids
