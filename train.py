@@ -1,6 +1,5 @@
 """Trains Fashion DETR: `accelerate launch train.py [config.yaml] [--option value ...]`, also under torchrun."""
 
-import ctypes
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from fashion_detr.data.dataset import Example, FashionDataset, FashionpediaExamp
 from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary
 from fashion_detr.data.priors import annotated_pairs, category_attributes, row_pairs
 from fashion_detr.data.synthetic import SyntheticEnsembles
+from fashion_detr.training.allocator import keep_freed_memory
 from fashion_detr.training.arguments import (
     DataArguments,
     FashionTrainingArguments,
@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> None:
         write_record(Path(args.output_dir), given_options(arguments, DEFAULT_CONFIG), args.world_size)
     logger.info("Configuration: %s, output: %s", config_file, args.output_dir)
     use_all_cores(args)
+    keep_freed_memory()
     set_seed(args.seed)
 
     model, processor = build_model(model_args, data_args)
@@ -84,23 +85,6 @@ def use_all_cores(args: FashionTrainingArguments) -> None:
         logger.info("CPU: %d threads for each of %d processes", threads, processes)
         # Vanishing gradients reach magnitudes that a processor handles many times slower than zero.
         torch.set_flush_denormal(True)
-        keep_freed_memory()
-
-
-def keep_freed_memory() -> None:
-    """
-    Has glibc keep freed tensors for the next step instead of returning them to the kernel.
-
-    Large blocks are otherwise mapped, and their pages zeroed, anew in every step: a third of a small model's time.
-    """
-    try:
-        allocator_option = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return  # another C library, which decides for itself
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
-    allocator_option(mmap_max, 0)
-    allocator_option(trim_threshold, -1)
-    allocator_option(top_pad, 64 * 2**20)
 
 
 def with_synchronised_batch_norm(model: FashionDetrForInstanceSegmentation) -> FashionDetrForInstanceSegmentation:
@@ -169,7 +153,12 @@ def build_datasets(
     if data_args.keep_in_memory:
         train = keep_in_memory(train, num_workers=torch.get_num_threads())
     learn_priors(config, train)
-    augmentation = Augmentation(tuple(data_args.scale_range), data_args.flip_probability, data_args.color_jitter)
+    augmentation = Augmentation(
+        scale_range=tuple(data_args.scale_range),
+        flip_probability=data_args.flip_probability,
+        color_jitter=data_args.color_jitter,
+        copy_paste_probability=data_args.copy_paste_probability,
+    )
     return (
         FashionDataset(train, processor, config, augmentation, seed=args.seed),
         FashionDataset(selection, processor, config, with_ground_truth=True),

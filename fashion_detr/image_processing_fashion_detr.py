@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
@@ -22,6 +23,8 @@ try:
     from pycocotools import mask as coco_mask
 except ImportError:  # only annotations and run-length encoded results need it
     coco_mask = None
+
+ORIENTATION = Base.Orientation.value
 
 # Full-size masks are made a few at a time, so that 100 of them on a large photo do not exist as floats at once.
 PIXELS_PER_CHUNK = 32_000_000
@@ -456,9 +459,14 @@ def open_image(path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image upright and as 8-bit RGB: EXIF orientation, 16 bit, palettes; transparency becomes white."""
+    """
+    Any Pillow image upright and as 8-bit RGB: EXIF orientation, 16 bit, palettes; transparency becomes white. What is
+    so already is returned as it is.
+    """
     try:
-        image = ImageOps.exif_transpose(image)
+        image.load()
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
     except OSError as error:
         raise ValueError(f"The image cannot be decoded: {error}. Is the file complete?") from error
     if image.mode.startswith("I") or image.mode == "F":
@@ -469,7 +477,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> np.ndarray:

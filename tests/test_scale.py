@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
 from fashion_detr.training.checkpoints import SEAL, fault, last_sound_checkpoint, seal
@@ -185,3 +186,15 @@ def test_a_run_can_be_repeated_from_its_folder(tmp_path):
     assert len([tag for tag in board.Tags()["images"] if tag.startswith("overlays/")]) == 3
     figures = {tag: board.Scalars(tag)[-1].value for tag in board.Tags()["scalars"]}
     assert 0 <= figures["eval/AP_IoU"] <= 1 and math.isfinite(figures["train/loss/dice_stage1"])
+
+
+def test_launch_configurations():
+    """accelerate reads them, and a step of every one that is for the paper's recipes can be 16 photos."""
+    processes = {}
+    for file in sorted((ROOT / "configs" / "accelerate").glob("*.yaml")):
+        config = load_config_from_file(str(file))
+        processes[file.stem] = config.num_processes
+        assert 16 % config.num_processes == 0 and config.mixed_precision == "bf16"
+        commands = [line for line in file.read_text().splitlines() if line.startswith("# accelerate launch")]
+        assert len(commands) == 1 and f"configs/accelerate/{file.name}" in commands[0]
+    assert processes == {"one_gpu": 1, "eight_gpus": 8, "two_nodes": 16, "fsdp2": 8, "deepspeed_zero2": 8}

@@ -139,23 +139,6 @@ def test_non_finite_loss_stops_and_names_its_terms(tmp_path):
         trainer_for(model, tmp_path, max_steps=1, use_cpu=True).train()
 
 
-def test_samples_depend_on_seed_epoch_and_index_only():
-    processor, config = FashionDetrImageProcessor(size={"height": 128, "width": 96}), small_model().config
-    data, again = (
-        FashionDataset(ensembles(4), processor, config, Augmentation((0.5, 2.0), 0.5, 0.3), seed=7) for _ in range(2)
-    )
-    _, second = data[2], data[1]
-    assert torch.equal(second["pixel_values"], again[1]["pixel_values"])
-    again.set_epoch(1)
-    assert not torch.equal(second["pixel_values"], again[1]["pixel_values"])
-    for index in range(4):
-        sample = data[index]
-        assert sample["mask_labels"].flatten(1).sum(dim=1).min() > 0
-        assert sample["mask_labels"].min() >= 0 and sample["mask_labels"].max() <= 1
-        assert len(sample["mask_labels"]) == len(sample["class_labels"]) == len(sample["attribute_labels"])
-        assert (sample["mask_labels"] * (1 - sample["pixel_mask"])).sum() == 0
-
-
 def test_parameter_groups():
     """Backbone and rest, with and without decay; what is frozen is in none of them."""
     model = small_model()
@@ -202,13 +185,6 @@ def test_bf16_is_left_where_the_processor_would_emulate_it(tmp_path, monkeypatch
     args = FashionTrainingArguments(output_dir=str(tmp_path), bf16=True, use_cpu=True)
     assert args.bf16 is kept
     assert ("float32 instead" in caplog.text) is not kept
-
-
-def test_an_augmentation_that_changes_nothing_returns_the_photo():
-    image, masks = torch.randint(256, (3, 12, 8), dtype=torch.uint8), torch.rand(2, 12, 8).round()
-    masks[:, 0, 0] = 1
-    same, same_masks, kept = Augmentation()(image, masks, (12, 8), np.random.default_rng(0))
-    assert torch.equal(same, image) and torch.equal(same_masks, masks) and kept.all()
 
 
 def test_weights_of_the_wheel_fit():

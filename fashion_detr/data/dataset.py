@@ -5,36 +5,38 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, Image
 from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import functional as tvF
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..image_processing_fashion_detr import FashionDetrImageProcessor, decode_instances, encode_mask, to_rgb
+from ..image_processing_fashion_detr import FashionDetrImageProcessor, encode_mask, to_rgb
 from .augmentation import Augmentation
 from .fashionpedia import fashionpedia_annotations
+from .images import read_image
+from .scene import WHOLE, Example, Scene, photo_size
 
-# An example is {"image": PIL image or uint8 array (H, W, 3), "image_id": int, "annotations": Fashionpedia's dicts}.
-Example = dict[str, Any]
+# Every covered share in 255ths as a number in 0..1. Half precision tells all of them apart.
+_SHARES = (np.arange(WHOLE + 1) / WHOLE).astype(np.float16)
 
 
 class FashionpediaExamples(Sequence):
     """The rows of `load_fashionpedia` as examples, each photo decoded when it is asked for."""
 
     def __init__(self, rows: Dataset):
-        self.rows = rows
+        # `datasets` would open an archive anew, with its long table of contents, for every photo in it.
+        self.rows = rows.cast_column("image", Image(decode=False))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Example:
+        row = self.rows[index]
         try:
-            row = self.rows[index]
-            image = to_rgb(row["image"])
+            image = to_rgb(read_image(row["image"]))
         except (OSError, SyntaxError, ValueError) as error:
-            name = self.rows.select_columns("file_name")[index]["file_name"]
-            raise ValueError(f"{name} cannot be read as an image: {error}. Is the file complete?") from error
+            message = f"{row['file_name']} cannot be read as an image: {error}. Is the file complete?"
+            raise ValueError(message) from error
         if image.size != (row["width"], row["height"]):
             raise ValueError(
                 f"{row['file_name']} is {image.width} x {image.height} pixels, but the annotations say "
@@ -60,10 +62,14 @@ class FashionDataset(torch.utils.data.Dataset):
         examples: Anything with a length and an index that yields examples.
         processor: The model's image processor.
         config: The model's configuration, for its vocabulary.
-        augmentation: Random changes for training; `None` prepares the photo as it is.
+        augmentation: Random changes for training. `None` leaves the photo to the processor. Otherwise `mask_labels` are
+            float16 and `pixel_mask` is boolean, less than half as much to hand from worker to trainer.
         seed: The same seed, epoch and index give the same sample, whatever the worker or process.
         with_ground_truth: Adds `meta` for the evaluation: `image_id`, `size` (height, width) and `ground_truth`, the
             annotations with their masks as compressed run lengths at the original size.
+
+    Raises:
+        ValueError: ground truth is asked for of photos that are augmented.
     """
 
     def __init__(
@@ -75,6 +81,8 @@ class FashionDataset(torch.utils.data.Dataset):
         seed: int = 0,
         with_ground_truth: bool = False,
     ):
+        if augmentation is not None and with_ground_truth:
+            raise ValueError("The ground truth is that of the whole photo: with it, `augmentation` has to be None.")
         self.examples = examples
         self.processor = processor
         self.config = config
@@ -82,6 +90,9 @@ class FashionDataset(torch.utils.data.Dataset):
         self.seed = seed
         self.epoch = 0
         self.with_ground_truth = with_ground_truth
+        self._mean, self._std = _normalisation(processor)
+        self._class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
+        self._attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -90,22 +101,17 @@ class FashionDataset(torch.utils.data.Dataset):
         return len(self.examples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self.examples[index]
-        image, annotations = example["image"], example["annotations"]
-        size = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
         if self.augmentation is not None:
-            image, annotations = self._augment(example, index)
-        batch = self.processor(
-            image,
-            {"image_id": example["image_id"], "annotations": annotations},
-            config=self.config,
-            do_resize=self.augmentation is None,
-        )
+            return self._sample(self.augmented(index))
+        example = self.examples[index]
+        annotation = {"image_id": example["image_id"], "annotations": example["annotations"]}
+        batch = self.processor(example["image"], annotation, config=self.config)
         sample = {name: values[0] for name, values in batch.items()}
         if self.with_ground_truth:
+            size = photo_size(example)
             sample["meta"] = {
                 "image_id": example["image_id"],
-                "size": tuple(size),
+                "size": size,
                 "ground_truth": [
                     annotation | {"segmentation": as_rle(annotation["segmentation"], size)}
                     for annotation in example["annotations"]
@@ -113,14 +119,53 @@ class FashionDataset(torch.utils.data.Dataset):
             }
         return sample
 
-    def _augment(self, example: Example, index: int) -> tuple[torch.Tensor, list[dict[str, Any]]]:
-        image = tvF.to_image(example["image"])
-        annotations, masks = decode_instances(example, image.shape[-2:])
+    def augmented(self, index: int) -> Scene:
+        """The photo and its instances as this epoch's sample shows them."""
         canvas = (self.processor.size["height"], self.processor.size["width"])
         random = np.random.default_rng([self.seed, self.epoch, index])
-        image, masks, kept = self.augmentation(image, masks, canvas, random)
-        left = [annotation for annotation, here in zip(annotations, kept.tolist()) if here]
-        return image, [annotation | {"segmentation": mask} for annotation, mask in zip(left, masks)]
+        return self.augmentation(self.examples, index, canvas, random)
+
+    def _sample(self, scene: Scene) -> dict[str, torch.Tensor]:
+        """What the processor makes of a photo, of a scene: masks go from their boxes straight to the canvas."""
+        canvas, (height, width) = (self.processor.size["height"], self.processor.size["width"]), scene.size
+        pixel_values = torch.zeros(3, *canvas)
+        pixels = pixel_values[:, :height, :width].copy_(scene.image)
+        pixels.sub_(self._mean).div_(self._std)
+        pixel_mask = torch.zeros(canvas, dtype=torch.bool)
+        pixel_mask[:height, :width] = True
+        mask_labels = np.zeros((len(scene.instances), *canvas), dtype=np.float16)
+        for mask, instance in zip(mask_labels, scene.instances):
+            mask[instance.box] = np.take(_SHARES, instance.shares)
+        class_labels = torch.zeros(len(scene.instances), dtype=torch.int64)
+        attribute_labels = torch.zeros(len(scene.instances), self.config.num_attributes)
+        for row, annotation in enumerate(instance.annotation for instance in scene.instances):
+            class_labels[row] = _known(self._class_index, annotation["category_id"], "category", annotation)
+            for attribute_id in annotation.get("attribute_ids") or ():
+                attribute_labels[row, _known(self._attribute_index, attribute_id, "attribute", annotation)] = 1
+        return {
+            "pixel_values": pixel_values,
+            "pixel_mask": pixel_mask,
+            "mask_labels": torch.from_numpy(mask_labels),
+            "class_labels": class_labels,
+            "attribute_labels": attribute_labels,
+        }
+
+
+def _normalisation(processor: FashionDetrImageProcessor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation `(3, 1, 1)` of the channels in the photo's own values, 0 to 255."""
+    values = 1.0 / (processor.rescale_factor if processor.do_rescale else 1.0)
+    mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
+    return torch.tensor(mean).view(3, 1, 1) * values, torch.tensor(std).view(3, 1, 1) * values
+
+
+def _known(index: dict[int, int], dataset_id: int, kind: str, annotation: dict[str, Any]) -> int:
+    if dataset_id not in index:
+        where = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
+        raise ValueError(
+            f"Unknown {kind} id {dataset_id} in {where}: the vocabulary has {len(index)} of them, from {min(index)} to "
+            f"{max(index)}. Is `config` the configuration of the model that is trained on this data?"
+        )
+    return index[dataset_id]
 
 
 def as_rle(segmentation: Any, size: Sequence[int]) -> dict[str, Any]:

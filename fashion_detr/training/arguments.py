@@ -50,7 +50,12 @@ class DataArguments:
         default_factory=lambda: [0.5, 2.0], metadata={"help": "Large scale jittering: least and greatest ratio."}
     )
     flip_probability: float = field(default=0.5, metadata={"help": "How often a photo is mirrored."})
-    color_jitter: float = field(default=0.0, metadata={"help": "Brightness, contrast, saturation: factor 1 +- this."})
+    color_jitter: float = field(
+        default=0.0, metadata={"help": "Brightness, contrast, saturation: factor 1 +- this; hue: a quarter of it."}
+    )
+    copy_paste_probability: float = field(
+        default=0.0, metadata={"help": "How often garments of a second photo are pasted onto the first."}
+    )
 
     def __post_init__(self):
         for name, length in (("image_size", 2), ("scale_range", 2), ("image_mean", 3), ("image_std", 3)):
