@@ -30,6 +30,7 @@ from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.check import check_data_set, format_report
 from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples
 from fashion_detr.data.fashionpedia import load_fashionpedia, stream_fashionpedia
+from fashion_detr.data.images import ImageFiles
 from fashion_detr.metrics import FASHIONPEDIA_ATTRIBUTED_CATEGORY_IDS
 from fashion_detr.training.allocator import keep_freed_memory
 
@@ -127,8 +128,8 @@ def stream(folder: Path) -> str:
     return f"first row after {time.perf_counter() - started:.1f} s"
 
 
-def training_data(folder: Path) -> FashionDataset:
-    augmentation = Augmentation(scale_range=(0.5, 2.0), flip_probability=0.5, color_jitter=0.2)
+def training_data(folder: Path, color_jitter: float = 0.2) -> FashionDataset:
+    augmentation = Augmentation(scale_range=(0.5, 2.0), flip_probability=0.5, color_jitter=color_jitter)
     processor = FashionDetrImageProcessor(size=CANVAS)
     return FashionDataset(
         FashionpediaExamples(load_fashionpedia(folder, "train")), processor, FashionDetrConfig(), augmentation
@@ -136,26 +137,31 @@ def training_data(folder: Path) -> FashionDataset:
 
 
 def prepare(folder: Path, images: int) -> str:
-    """Alternately 50 photos only decoded and 50 prepared in full, one thread: noise of the machine meets both."""
+    """Alternately some photos only decoded and the same prepared, on one thread: noise of the machine meets all."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as train.py does
-    dataset = training_data(folder)
-    order = np.random.default_rng(0).permutation(len(dataset))[:images].tolist()
-    seconds = {"decode": 0.0, "prepare": 0.0}
-    for start in range(0, len(order), 50):
-        part = order[start : start + 50]
-        with zipfile.ZipFile(folder / "train2020.zip") as archive:
+    contestants: dict[str, Callable[[int], Any]] = {
+        "only decoded": lambda index: decode(folder, index),
+        "prepared": training_data(folder, color_jitter=0).__getitem__,
+        "prepared with colours": training_data(folder).__getitem__,
+    }
+    order = np.random.default_rng(0).permutation(len(load_fashionpedia(folder, "train")))[:images].tolist()
+    for index in order:
+        decode(folder, index)  # from here on its bytes are in the system's cache for all
+    seconds = dict.fromkeys(contestants, 0.0)
+    for start in range(0, len(order), 20):
+        for name, contestant in contestants.items():
             started = time.perf_counter()
-            for index in part:
-                Image.open(io.BytesIO(archive.read(f"train/{index:032x}.jpg"))).convert("RGB")
-            seconds["decode"] += time.perf_counter() - started
-        started = time.perf_counter()
-        for index in part:
-            dataset[index]
-        seconds["prepare"] += time.perf_counter() - started
+            for index in order[start : start + 20]:
+                contestant(index)
+            seconds[name] += time.perf_counter() - started
     rates = {name: len(order) / spent for name, spent in seconds.items()}
-    share = rates["prepare"] / rates["decode"]
-    return f"{rates['decode']:.0f} photos/s only decoded, {rates['prepare']:.1f} prepared at 1024 px: {share:.0%}"
+    first = rates["only decoded"]
+    return ", ".join(f"{rate:.0f} photos/s {name} ({rate / first:.0%})" for name, rate in rates.items())
+
+
+def decode(folder: Path, index: int) -> Image.Image:
+    return Image.open(ImageFiles(folder / "train2020.zip", "train/").open(f"{index:032x}.jpg")).convert("RGB")
 
 
 def pass_over(folder: Path, images: int) -> str:

@@ -278,4 +278,13 @@ def test_two_processes_divide_by_their_mean(tmp_path):
     torch.multiprocessing.spawn(_average, args=(str(tmp_path),), nprocs=2)
     assert [torch.load(tmp_path / f"{rank}.pt").item() for rank in range(2)] == [3.5, 3.5]
     assert _mean_over_processes(torch.tensor(3.0)).item() == 3
-    assert _mean_over_processes(torch.tensor(0.0)).item() == 1
+
+
+def test_the_number_that_divides_can_be_given(tiny_model, random_labels):
+    """Three instances: divided by 6 each term is half of what it is; a number of 0 divides like 1."""
+    pixels, labels = torch.rand(2, 3, 64, 64), random_labels(tiny_model.config, [1, 2], (64, 64))
+    by_three, by_six, by_none = (
+        tiny_model(pixels, **labels, num_items_in_batch=number).loss.item() for number in (None, torch.tensor(6.0), 0)
+    )
+    assert by_six == pytest.approx(by_three / 2, rel=1e-5)
+    assert by_none == pytest.approx(by_three * 3, rel=1e-5)

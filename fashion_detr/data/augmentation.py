@@ -74,12 +74,12 @@ class Augmentation:
         return scene
 
     def _show(self, example: Example, canvas: tuple[int, int], random: np.random.Generator) -> Scene:
-        scene = place(example, self._placement(photo_size(example), canvas, random))
-        if self.color_jitter:
-            factors = random.uniform(1 - self.color_jitter, 1 + self.color_jitter, size=3).tolist()
-            turn = random.uniform(-self.color_jitter, self.color_jitter) / 4
-            scene = replace(scene, image=recolor(scene.image, *factors, turn))
-        return scene
+        placement = self._placement(photo_size(example), canvas, random)
+        if not self.color_jitter:
+            return place(example, placement)
+        factors = random.uniform(1 - self.color_jitter, 1 + self.color_jitter, size=3).tolist()
+        turn = random.uniform(-self.color_jitter, self.color_jitter) / 4
+        return place(example, placement, lambda image: recolor(image, *factors, turn))
 
     def _placement(self, photo: tuple[int, int], canvas: tuple[int, int], random: np.random.Generator) -> Placement:
         ratio = random.uniform(*self.scale_range) * min(limit / side for limit, side in zip(canvas, photo))

@@ -7,6 +7,7 @@ size, and a mask is held as the box that it fills.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..image_processing_fashion_detr import decode_segmentation, to_rgb
 
 # An example is {"image": PIL image or uint8 array (H, W, 3), "image_id": int, "annotations": Fashionpedia's dicts}.
 Example = dict[str, Any]
+Recolor = Callable[[torch.Tensor], torch.Tensor]
 
 # The covered share of a pixel is counted in 255ths, so that a mask of any softness takes one byte a pixel.
 WHOLE = 255
@@ -127,9 +129,14 @@ def photo_size(example: Example) -> tuple[int, int]:
     return image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
 
 
-def place(example: Example, placement: Placement) -> Scene:
+def place(example: Example, placement: Placement, recolor: Recolor | None = None) -> Scene:
     """
     An example as the placement shows it; instances that are not seen, and crowds, are left out.
+
+    Args:
+        example: The photo and its annotations.
+        placement: What of it is shown, and how large.
+        recolor: Changes the colours of a photo `(3, h, w)` uint8; the result has the same form.
 
     Raises:
         ValueError: a mask of another size than its photo, or no polygon of three points; the annotation is named.
@@ -143,18 +150,23 @@ def place(example: Example, placement: Placement) -> Scene:
             if placement.mirrored:
                 shares, left = shares[:, ::-1], placement.size[1] - left - shares.shape[1]
             instances.append(Instance.cut_out(annotation, shares, top, left))
-    return Scene(_place_image(example["image"], placement), [instance for instance in instances if instance])
+    return Scene(_place_image(example["image"], placement, recolor), [instance for instance in instances if instance])
 
 
-def _place_image(image: Image.Image | np.ndarray, placement: Placement) -> torch.Tensor:
+def _place_image(image: Image.Image | np.ndarray, placement: Placement, recolor: Recolor | None) -> torch.Tensor:
     top, left, height, width = placement.window
     if isinstance(image, Image.Image):
         pixels = np.array(to_rgb(image).crop((left, top, left + width, top + height)))
     else:
         pixels = np.array(image[top : top + height, left : left + width])
     shown = torch.from_numpy(pixels).permute(2, 0, 1)
+    grows = placement.size[0] > height
+    if recolor and grows:  # whichever of the two sizes has fewer pixels
+        shown = recolor(shown)
     if placement.size != (height, width):
         shown = tvF.resize(shown, list(placement.size), antialias=True)
+    if recolor and not grows:
+        shown = recolor(shown)
     return shown.flip(-1) if placement.mirrored else shown
 
 
