@@ -1,0 +1,206 @@
+"""The comparison with other models: every contestant learns, its results are valid, and a killed row goes on."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import peers
+import pytest
+import torch
+import yaml
+from peer_mask_rcnn import MaskRcnn, boxes_around
+from peer_models import Contestant
+from pycocotools import mask as coco_mask
+
+from fashion_detr.data.dataset import collate
+from fashion_detr.metrics import FashionAveragePrecision
+from fashion_detr.training import trainer
+
+CANVAS = (96, 64)
+FASHIONFORMER = os.environ.get("FASHIONFORMER_FILE")
+CONTESTANTS = [
+    "ours",
+    pytest.param(
+        "fashionformer",
+        marks=pytest.mark.skipif(FASHIONFORMER is None, reason="FASHIONFORMER_FILE does not name the peer's file"),
+    ),
+    "mask2former",
+    "maskrcnn",
+]
+
+
+@pytest.fixture
+def config_file(tmp_path) -> Path:
+    """What the models share, with a backbone of a few thousand weights."""
+    backbone = {
+        "model_type": "resnet",
+        "layer_type": "basic",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16, 32, 64],
+        "depths": [1, 1, 1, 1],
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    options = {
+        "image_size": list(CANVAS),
+        "scale_range": [0.7, 1.4],
+        "flip_probability": 0.5,
+        "synthetic_train_images": 5,
+        "synthetic_eval_images": 2,
+        "model_config": {"backbone_config": backbone, "d_model": 32, "num_queries": 12, "decoder_ffn_dim": 64},
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 2,
+        "backbone_learning_rate_factor": 0.25,
+        "weight_decay": 0.05,
+        "max_grad_norm": 1.0,
+        "warmup_steps": 0,
+        "channels_last": True,
+    }
+    file = tmp_path / "shared.yaml"
+    file.write_text(yaml.safe_dump(options))
+    return file
+
+
+def command(config_file: Path, model: str, output: Path, *more: str) -> list[str]:
+    given = ["--model", model, "--synthetic", "--config", str(config_file), "--output", str(output), *more]
+    return given + (["--fashionformer", FASHIONFORMER] if FASHIONFORMER else [])
+
+
+def built(config_file: Path, model: str) -> tuple[peers.Settings, Contestant, torch.utils.data.Dataset]:
+    arguments = peers.parse(command(config_file, model, config_file.with_suffix(".json"), "--learning_rate", "2e-3"))
+    settings = peers.read_settings(arguments)
+    config, _, judged = peers.build_data(settings, None)
+    torch.manual_seed(0)
+    file = Path(FASHIONFORMER) if FASHIONFORMER else None
+    return settings, peers.build_contestant(model, config, CANVAS, fashionformer=file), judged
+
+
+@pytest.mark.parametrize("model", CONTESTANTS)
+def test_contestant_learns_and_its_results_are_valid(config_file, model):
+    settings, contestant, judged = built(config_file, model)
+    batch = collate([judged[index] for index in range(2)])
+    metas = batch.pop("meta")
+    frozen = {name: value.clone() for name, value in contestant.backbone.named_buffers()}
+    optimizer = torch.optim.AdamW(peers.parameter_groups(contestant.train(), settings))
+    # The same number of step draws the same points and boxes, so that the losses can be compared.
+    losses = [peers.train_step(contestant, optimizer, batch, 0, settings) for _ in range(3)]
+    assert np.isfinite(losses).all()
+    assert losses[0] > losses[1] > losses[2]
+    assert all(torch.equal(value, frozen[name]) for name, value in contestant.backbone.named_buffers())
+
+    metric = FashionAveragePrecision(contestant.config.category_ids, contestant.config.attribute_ids)
+    sizes = [(150, 100), (75, 50)]
+    with torch.inference_mode():
+        found = contestant.eval().predict(batch, sizes, top_k=20, attribute_threshold=0.3)
+    for meta, size, results in zip(metas, sizes, found):
+        assert 0 < len(results) <= 20
+        assert {tuple(one["segmentation"]["size"]) for one in results} == {size}
+        assert [one["score"] for one in results] == sorted((one["score"] for one in results), reverse=True)
+        metric.add(meta["image_id"], results, [])  # refuses what is not in the format
+
+
+@pytest.mark.parametrize("model", ["mask2former", "maskrcnn"])
+def test_a_batch_without_an_instance_is_no_accident(config_file, model):
+    settings, contestant, judged = built(config_file, model)
+    batch = collate([judged[0]])
+    for name in ("mask_labels", "class_labels", "attribute_labels"):
+        batch[name] = [batch[name][0][:0]]
+    optimizer = torch.optim.AdamW(peers.parameter_groups(contestant.train(), settings))
+    assert np.isfinite(peers.train_step(contestant, optimizer, batch, 0, settings))
+
+
+def test_interrupted_row_ends_like_one_that_ran_through(config_file, tmp_path, monkeypatch, capsys):
+    """Killed in the fourth step, after the checkpoint of the second, in the second epoch of two batches."""
+    monkeypatch.setattr(peers, "CHECKPOINT_STEPS", 2)
+    options = ("--steps", "4", "--evaluation_steps", "3")
+    through, killed = tmp_path / "rows" / "through.json", tmp_path / "rows" / "killed.json"
+    peers.make_row(peers.parse(command(config_file, "maskrcnn", through, *options)))
+
+    loss, calls = MaskRcnn.loss, []
+
+    def fourth_time_killed(self, batch):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return loss(self, batch)
+
+    monkeypatch.setattr(MaskRcnn, "loss", fourth_time_killed)
+    with pytest.raises(KeyboardInterrupt):
+        peers.make_row(peers.parse(command(config_file, "maskrcnn", killed, *options)))
+    assert not killed.exists()
+    peers.make_row(peers.parse(command(config_file, "maskrcnn", killed, *options)))
+    assert len(calls) == 4 + 2  # the steps 3 and 4
+
+    weights = [torch.load(file.parent / "work" / f"{file.stem}.pt")["weights"] for file in (through, killed)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    rows = [json.loads(file.read_text()) for file in (through, killed)]
+    assert rows[0]["figures"] == rows[1]["figures"]
+    assert [[one["step"] for one in row["evaluations"]] for row in rows] == [[3, 4]] * 2
+    assert rows[0]["gmacs"] > 0 and rows[0]["parameters"] > 1000 and rows[0]["peak_memory_gb"] > 0.1
+
+    capsys.readouterr()
+    peers.make_row(peers.parse(command(config_file, "maskrcnn", killed, *options)))
+    assert "is finished" in capsys.readouterr().out and len(calls) == 6
+    with pytest.raises(SystemExit, match=r"learning_rate is 0\.0008, not 0\.0003"):
+        peers.make_row(peers.parse(command(config_file, "maskrcnn", killed, *options, "--learning_rate", "3e-4")))
+
+    table = peers.format_rows(peers.read_rows(through.parent))
+    assert table.count("| Mask R-CNN | 0.0008 | 4 |") == 2 and "A = 294" in table
+    assert peers.draw_curves(peers.read_rows(through.parent), tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_optimiser_and_schedule_are_those_of_our_own_training(config_file):
+    settings, contestant, _ = built(config_file, "ours")
+
+    class Options:
+        learning_rate, backbone_learning_rate_factor, weight_decay = settings.learning_rate, 0.25, 0.05
+
+    def by_parameter(groups, rate):
+        return {id(one): (group[rate], group["weight_decay"]) for group in groups for one in group["params"]}
+
+    expected = by_parameter(trainer.parameter_groups(contestant.model, Options), "lr")
+    assert by_parameter(peers.parameter_groups(contestant, settings), "peak_rate") == expected
+    assert [peers.rate_factor(step, 10, 30) for step in (0, 5, 10, 20, 30)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+
+
+def test_softmax_with_no_object_becomes_the_same_probability(config_file):
+    _, contestant, _ = built(config_file, "mask2former")
+    classes = torch.zeros(1, 1, 47)
+    classes[0, 0, 3] = np.log(4.0)  # 4 of 50, the others 1 of 50 each
+    layer = {"classes": classes, "masks": torch.zeros(1, 1, 24, 16), "attributes": torch.zeros(1, 1, 294)}
+    outputs = contestant.as_logits([layer], torch.ones(1, *CANVAS, dtype=torch.bool))
+    probabilities = outputs.class_queries_logits.sigmoid()[0, 0]
+    assert probabilities[3].item() == pytest.approx(0.08)
+    assert probabilities[[0, 45]].tolist() == pytest.approx([0.02, 0.02])
+
+
+def test_boxes_lead_from_the_canvas_to_the_photo(config_file):
+    """The photo takes the upper half of the canvas and is twice as large: 48 x 64 of 96 x 64 pixels, 96 x 128."""
+    soft = torch.zeros(2, *CANVAS)
+    soft[0, 10:20, 30:50], soft[0, 9, 30:50] = 1.0, 0.4
+    soft[1, 5, 7] = 0.2
+    assert boxes_around(soft).tolist() == [[30, 10, 50, 20], [7, 5, 8, 6]]
+    assert boxes_around(soft[:0]).shape == (0, 4)
+
+    _, contestant, _ = built(config_file, "maskrcnn")
+    pixel_mask = torch.zeros(1, *CANVAS, dtype=torch.bool)
+    pixel_mask[:, :48] = True
+    found = {"boxes": boxes_around(soft[:1]), "masks": torch.ones(1, 1, 28, 28)}
+    [masks] = contestant.full_size_masks([found], pixel_mask, [(96, 128)])
+    expected = np.zeros((96, 128), dtype=np.uint8, order="F")
+    expected[20:40, 60:100] = 1
+    pasted = np.asfortranarray(masks[0].numpy().astype(np.uint8))
+    assert coco_mask.iou([coco_mask.encode(pasted)], [coco_mask.encode(expected)], [0])[0, 0] > 0.9
+
+
+def test_command_says_what_is_missing(config_file, tmp_path, capsys):
+    for given, message in (
+        (["--model", "ours"], "a row needs --model and --output"),
+        (["--model", "ours", "--output", "row.json"], "either --data_dir or --synthetic"),
+        (["--model", "maskrcnn", "--output", "row.json", "--synthetic", "--set", "d_model=64"], "as published"),
+    ):
+        with pytest.raises(SystemExit):
+            peers.parse(given)
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="--fashionformer PATH"):
+        peers.build_contestant("fashionformer", None, CANVAS)
