@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .configuration_fashion_detr import FashionDetrConfig
     from .image_processing_fashion_detr import FashionDetrImageProcessor
     from .modeling_fashion_detr import FashionDetrForInstanceSegmentation, FashionDetrModel, FashionDetrPreTrainedModel
+    from .pipeline_fashion_detr import FashionDetrPipeline
+    from .results_fashion_detr import FashionResult
 
 __version__ = "0.1.0"
 
@@ -19,7 +21,9 @@ _MODULES = {
     "FashionDetrForInstanceSegmentation": "modeling_fashion_detr",
     "FashionDetrImageProcessor": "image_processing_fashion_detr",
     "FashionDetrModel": "modeling_fashion_detr",
+    "FashionDetrPipeline": "pipeline_fashion_detr",
     "FashionDetrPreTrainedModel": "modeling_fashion_detr",
+    "FashionResult": "results_fashion_detr",
 }
 
 __all__ = [
@@ -27,7 +31,9 @@ __all__ = [
     "FashionDetrForInstanceSegmentation",
     "FashionDetrImageProcessor",
     "FashionDetrModel",
+    "FashionDetrPipeline",
     "FashionDetrPreTrainedModel",
+    "FashionResult",
 ]
 
 
@@ -60,4 +66,5 @@ def _register() -> None:
     AutoConfig.register(config.model_type, config, exist_ok=True)
     for auto_class in (AutoModel, AutoModelForImageSegmentation, AutoModelForInstanceSegmentation):
         auto_class.register(config, model, exist_ok=True)
-    AutoImageProcessor.register(config, globals()["FashionDetrImageProcessor"], exist_ok=True)
+    processors = {"torchvision": globals()["FashionDetrImageProcessor"]}
+    AutoImageProcessor.register(config, image_processor_classes=processors, exist_ok=True)

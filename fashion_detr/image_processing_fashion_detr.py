@@ -1,7 +1,8 @@
 """Image processor of Fashion DETR: photos and annotations in, garments with masks and attributes out."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,22 @@ from transformers.utils import is_torchvision_available
 
 from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig
 from .ontology_fashion_detr import PART_OF
+from .results_fashion_detr import FashionResult, encode_mask, mask_box
 
 if is_torchvision_available():
     from torchvision.transforms.v2 import functional as tvF
 
 try:
     from pycocotools import mask as coco_mask
-except ImportError:  # only annotations and run-length encoded results need it
+except ImportError:  # only annotations need it
     coco_mask = None
 
 ORIENTATION = Base.Orientation.value
 
-# Full-size masks are made a few at a time, so that 100 of them on a large photo do not exist as floats at once.
-PIXELS_PER_CHUNK = 32_000_000
+# Full-size masks are computed so many pixels at a time, as floats that stay in the processor's cache.
+PIXELS_PER_CHUNK = 256_000
+# With outlines in more than this share of its cells a mask is noise, and faster to compute as a whole.
+LONGEST_OUTLINE = 0.25
 # A part belongs to a garment that holds at least this share of it.
 PARENT_CONTAINMENT = 0.5
 
@@ -230,7 +234,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         attribute_threshold: float | None = None,
         mask_threshold: float = 0.5,
         top_k: int = 100,
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[FashionResult]:
         """
         The garments, parts and accessories of every photo, best first; masks keep their overlaps.
 
@@ -251,10 +255,10 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 The largest number of objects a photo.
 
         Returns:
-            B lists of `dict`: `label_id` (class index), `label`, `score`, `mask` (`torch.BoolTensor` `(height, width)`
-            on the CPU), `bbox` `[x0, y0, x1, y1]` in pixels around the mask, `attributes` (best first, each with
-            the data set's `id`, `name`, `supercategory`, `score`), and `parent` (for a part, the position in the list
-            of the garment that carries it, else `None`).
+            B [`FashionResult`], lists of `dict`: `label_id` (class index), `label`, `score`, `mask`
+            (`torch.BoolTensor` `(height, width)` on the CPU), `bbox` `[x0, y0, x1, y1]` in pixels around the mask,
+            `attributes` (best first, each with the data set's `id`, `name`, `supercategory`, `score`), and `parent`
+            (for a part, the position in the list of the garment that carries it, else `None`).
         """
         config = config or FashionDetrConfig()
         attribute_thresholds = _attribute_thresholds(attribute_threshold, config)
@@ -268,7 +272,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             valid_size, logits = image["valid_size"], image["mask_logits"]
             for chunk, masks in full_size_masks(logits, order, valid_size, target, mask_threshold):
                 for query, mask in zip(chunk.tolist(), masks):
-                    if not mask.any():
+                    if not mask.numpy().any():
                         continue
                     label_id = int(classes[query])
                     objects.append(
@@ -277,7 +281,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                             "label": config.id2label[label_id],
                             "score": float(class_scores[query]),
                             "mask": mask,
-                            "bbox": _box(mask),
+                            "bbox": [float(side) for side in mask_box(mask.numpy())],
                             "attributes": _attributes(
                                 image["attributes"][query], label_id, attribute_thresholds, config
                             ),
@@ -285,7 +289,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                     )
                     kept.append(query)
             parents = _parents([entry["label"] for entry in objects], logits[kept] > _logit(mask_threshold))
-            results.append([entry | {"parent": parent} for entry, parent in zip(objects, parents)])
+            objects = [entry | {"parent": parent} for entry, parent in zip(objects, parents)]
+            results.append(FashionResult(objects, target))
         return results
 
     def post_process_instance_segmentation(
@@ -322,21 +327,18 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             mask_threshold=mask_threshold,
             top_k=outputs.class_queries_logits.shape[1],
         )
-        for objects, target in zip(objects_of_images, self._targets(outputs, target_sizes)):
+        for objects in objects_of_images:
             segments = [
                 {"id": number, "label_id": entry["label_id"], "was_fused": False, "score": entry["score"]}
                 for number, entry in enumerate(objects)
             ]
-            masks = torch.stack([entry["mask"] for entry in objects]) if objects else torch.zeros(0, *target).bool()
-            if not return_binary_maps:
-                areas = masks.flatten(1).sum(dim=1)
-                numbers = range(len(masks))
-                label_map = _flatten(masks, areas, numbers)
-                visible = {number: int((label_map == number).sum()) for number in numbers}
-                numbers = [n for n in numbers if visible[n] > overlap_mask_area_threshold * areas[n]]
-                # What was below an instance that is left out shows again.
-                masks, segments = _flatten(masks, areas, numbers), [segments[number] for number in numbers]
-            results.append({"segmentation": masks, "segments_info": segments})
+            if return_binary_maps:
+                masks = [entry["mask"] for entry in objects]
+                segmentation = torch.stack(masks) if masks else torch.zeros(0, *objects.image_size, dtype=torch.bool)
+            else:
+                segmentation, kept = _flatten(objects, overlap_mask_area_threshold)
+                segments = [segments[number] for number in kept]
+            results.append({"segmentation": segmentation, "segments_info": segments})
         return results
 
     def post_process_coco(
@@ -363,11 +365,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         Returns:
             B lists of Fashionpedia's result dictionaries: `category_id` and `attribute_ids` (the data set's own ids),
             `segmentation` (compressed run lengths at the original size), `score`.
-
-        Raises:
-            ImportError: pycocotools is missing.
         """
-        _require_pycocotools()
         config = config or FashionDetrConfig()
         attribute_ids = np.asarray(config.attribute_ids)
         thresholds = _attribute_thresholds(attribute_threshold, config).numpy()
@@ -408,9 +406,9 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 "pass `config=model.config`."
             )
         for classes, masks, attributes, valid_size in zip(
-            outputs.class_queries_logits,
-            outputs.masks_queries_logits,
-            outputs.attribute_queries_logits,
+            outputs.class_queries_logits.detach(),
+            outputs.masks_queries_logits.detach(),
+            outputs.attribute_queries_logits.detach(),
             outputs.valid_sizes.tolist(),
         ):
             rows, columns = (math.ceil(side / MASK_STRIDE) for side in valid_size)
@@ -545,13 +543,6 @@ def _where(annotation: dict[str, Any], instance: dict[str, Any], row: int) -> st
     return f"annotation {instance.get('id', row)} of image {annotation.get('image_id', '(without id)')}"
 
 
-def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """A boolean `(H, W)` mask as COCO's compressed run lengths, ready for JSON."""
-    _require_pycocotools()
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
 def full_size_masks(
     mask_logits: torch.Tensor,
     queries: torch.Tensor,
@@ -560,7 +551,7 @@ def full_size_masks(
     mask_threshold: float,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """
-    Masks at the photo's size by one bilinear resize of the logits, a chunk of queries at a time.
+    Masks at the photo's size by one bilinear resize of the logits, one at a time.
 
     Args:
         mask_logits (`torch.FloatTensor` of shape `(N, h, w)`):
@@ -573,20 +564,104 @@ def full_size_masks(
             Probability above which a pixel belongs to the mask.
 
     Yields:
-        Some of the queries and their masks, boolean `(n, height, width)`.
+        One of the queries `(1,)` and its mask, boolean `(1, height, width)`.
     """
     cut = _logit(mask_threshold)
-    height, width = target_size
-    # The image need not end at a multiple of the stride. A scale factor, unlike a size, keeps the pixels in place;
-    # the tiny excess guards against rounding down to one pixel less.
-    scale = [MASK_STRIDE * new / old * (1 + 1e-9) for new, old in zip(target_size, valid_size)]
-    per_chunk = max(1, PIXELS_PER_CHUNK // (height * width))
-    for start in range(0, len(queries), per_chunk):
-        chunk = queries[start : start + per_chunk]
-        resized = torch.nn.functional.interpolate(
-            mask_logits[chunk][None], scale_factor=scale, mode="bilinear", align_corners=False
-        )[0]
-        yield chunk, resized[:, :height, :width] > cut
+    rows, columns = (_Side.of(*lengths) for lengths in zip(mask_logits.shape[1:], valid_size, target_size))
+    for query in queries[:, None]:
+        # NumPy leaves pages that nobody writes to the system: what is empty of a large mask takes no memory.
+        mask = np.zeros(target_size, dtype=bool)
+        _fill(mask, mask_logits[query[0]].numpy(), rows, columns, cut)
+        yield query, torch.from_numpy(mask)[None]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """
+    How the pixels of a photo lie between the cells of the mask logits, along one side.
+
+    Attributes:
+        before (`np.ndarray` of shape `(pixels,)`): The cell before the centre of every pixel, or the one there.
+        way (`np.ndarray` of shape `(pixels,)`): How far the pixel is on its way to the next cell, float32 in 0..1.
+        starts (`np.ndarray` of shape `(cells + 1,)`): The first pixel that is not before this cell.
+    """
+
+    before: np.ndarray
+    way: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, cells: int, on_canvas: int, in_photo: int) -> "_Side":
+        """
+        There is a cell every `MASK_STRIDE` pixels of the canvas. The image need not end at a multiple of the stride, so
+        the scale is that of the pixels on the canvas and in the photo, not that of the cells.
+        """
+        places = (np.arange(in_photo) + 0.5) * on_canvas / in_photo / MASK_STRIDE - 0.5
+        places = places.clip(0, cells - 1)
+        before = places.astype(np.int64)
+        return cls(before, (places - before).astype(np.float32), np.searchsorted(before, np.arange(cells + 1)))
+
+    def pixels(self, cells: np.ndarray) -> np.ndarray:
+        """The pixels at and behind each of `(n,)` cells, `(m, n)`: where a cell has fewer, the last one again."""
+        first, end = self.starts[cells], self.starts[cells + 1]
+        return np.minimum(first + np.arange((end - first).max())[:, None], end - 1)
+
+
+def _fill(mask: np.ndarray, logits: np.ndarray, rows: _Side, columns: _Side, cut: float) -> None:
+    """
+    Sets those pixels of an empty mask `(H, W)` whose bilinear sample of logits `(h, w)` is above `cut`.
+
+    A sample lies between the lowest and the highest of the four cells around it. So it has to be computed only where
+    some of them are above the cut and some are not, along the outline.
+    """
+    cells = np.pad(logits, ((0, 1), (0, 1)), mode="edge")
+    corners = cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]
+    above = [corner > cut for corner in corners]
+    some, all_four = np.logical_or.reduce(above), np.logical_and.reduce(above)
+    has_pixels = np.logical_and.outer(np.diff(rows.starts) > 0, np.diff(columns.starts) > 0)
+    outline = (some & ~all_four & has_pixels).nonzero()
+    if len(outline[0]) > LONGEST_OUTLINE * all_four.size:
+        _fill_all(mask, cells, rows, columns, cut)
+        return
+    if all_four.any():
+        left, top, right, bottom = mask_box(all_four)
+        window = slice(rows.starts[top], rows.starts[bottom]), slice(columns.starts[left], columns.starts[right])
+        mask[window] = all_four[:, columns.before[window[1]]][rows.before[window[0]]]
+    if len(outline[0]):
+        _fill_outline(mask, corners, outline, rows, columns, cut)
+
+
+def _fill_outline(
+    mask: np.ndarray,
+    corners: tuple[np.ndarray, ...],
+    outline: tuple[np.ndarray, np.ndarray],
+    rows: _Side,
+    columns: _Side,
+    cut: float,
+) -> None:
+    """Samples the pixels between the four `corners` of the `outline`, rows and columns of n cells."""
+    ys, xs = rows.pixels(outline[0]), columns.pixels(outline[1])
+    step = max(1, PIXELS_PER_CHUNK // (len(ys) * len(xs)))
+    for start in range(0, ys.shape[1], step):
+        part = slice(start, start + step)
+        top_left, top_right, bottom_left, bottom_right = (
+            corner[outline[0][part], outline[1][part]] for corner in corners
+        )
+        y, x = ys[:, None, part], xs[:, part]
+        left = top_left + (bottom_left - top_left) * rows.way[y]
+        right = top_right + (bottom_right - top_right) * rows.way[y]
+        mask.reshape(-1)[y * mask.shape[1] + x] = left + (right - left) * columns.way[x] > cut
+
+
+def _fill_all(mask: np.ndarray, cells: np.ndarray, rows: _Side, columns: _Side, cut: float) -> None:
+    """Samples every pixel between `cells` `(h + 1, w + 1)`, some rows at a time."""
+    left, right = cells[:, columns.before], cells[:, columns.before + 1]
+    lines = left + (right - left) * columns.way
+    step = max(1, PIXELS_PER_CHUNK // mask.shape[1])
+    for start in range(0, len(mask), step):
+        part = slice(start, start + step)
+        top, bottom = lines[rows.before[part]], lines[rows.before[part] + 1]
+        np.greater(top + (bottom - top) * rows.way[part, None], cut, out=mask[part])
 
 
 def _logit(mask_threshold: float) -> float:
@@ -615,12 +690,6 @@ def _known(index: dict[int, int], dataset_id: int, kind: str, where: str) -> int
             f"{max(index)}. Is `config` the configuration of the model that is trained on this data?"
         )
     return index[dataset_id]
-
-
-def _box(mask: torch.Tensor) -> list[float]:
-    """`[x0, y0, x1, y1]` around a mask that is not empty; x1 and y1 lie beyond its last pixel."""
-    rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
-    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]
 
 
 def _carriable(label_id: int, config: FashionDetrConfig) -> torch.Tensor:
@@ -664,30 +733,36 @@ def _parents(labels: list[str], masks: torch.Tensor) -> list[int | None]:
 
     `masks` is boolean `(n, h, w)` at stride 4. On a tie the smaller garment wins: a jacket before the dress below it.
     """
-    if not labels:
-        return []
+    parents: list[int | None] = [None] * len(labels)
+    parts = [number for number, label in enumerate(labels) if label in PART_OF]
+    if not parts:
+        return parents
     flat = masks.flatten(1).float()
     areas = flat.sum(dim=1)
-    containment = flat @ flat.T / areas.clamp(min=1)[:, None]
-    parents = []
-    for part, label in enumerate(labels):
+    containments = flat[parts] @ flat.T / areas[parts].clamp(min=1)[:, None]
+    for part, containment in zip(parts, containments):
         carriers = [
             other
             for other, name in enumerate(labels)
-            if other != part and name in PART_OF.get(label, ()) and containment[part, other] >= PARENT_CONTAINMENT
+            if other != part and name in PART_OF[labels[part]] and containment[other] >= PARENT_CONTAINMENT
         ]
-        parents.append(
-            max(carriers, key=lambda other: (float(containment[part, other]), -float(areas[other])), default=None)
-        )
+        parents[part] = max(carriers, key=lambda other: (float(containment[other]), -float(areas[other])), default=None)
     return parents
 
 
-def _flatten(masks: torch.Tensor, areas: torch.Tensor, numbers: Iterable[int]) -> torch.Tensor:
-    """Some of `(n, H, W)` masks in one int32 map, large ones first, so that parts stay visible on their garments."""
-    segmentation = torch.full(masks.shape[1:], -1, dtype=torch.int32)
-    for number in sorted(numbers, key=lambda number: -int(areas[number])):
-        segmentation[masks[number]] = number
-    return segmentation
+def _flatten(objects: FashionResult, least_visible: float) -> tuple[torch.Tensor, list[int]]:
+    """
+    One map of the objects, small ones above large ones, and which of them are in it: those of which more than the share
+    `least_visible` can be seen when all are. What was below an instance that is left out shows again.
+    """
+    order = objects.layers("size")
+    label_map = objects.to_label_map(order)
+    visible = np.bincount(label_map.numpy().ravel() + 1, minlength=len(objects) + 1)[1:]
+    areas = [np.count_nonzero(entry["mask"].numpy()) for entry in objects]
+    kept = [number for number in range(len(objects)) if visible[number] > least_visible * areas[number]]
+    if len(kept) < len(objects):
+        label_map = objects.to_label_map([number for number in order if number in kept])
+    return label_map, kept
 
 
 def _nameless(outputs) -> FashionDetrConfig:

@@ -10,6 +10,7 @@ Data flow, with B images, N queries, d channels, levels i = 1..4 at strides 4, 8
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -503,7 +504,10 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
             init.normal_(module.attribute_queries)
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Saves weights, configuration and the code, so that every auto class finds this model again."""
+        """Saves weights, configuration and the code, so that every auto class and `pipeline` find this model again."""
+        # The library copies what this file imports, also from here: that is how the pipeline comes along.
+        from .pipeline_fashion_detr import CUSTOM_PIPELINES
+
         model = "modeling_fashion_detr.FashionDetrForInstanceSegmentation"
         self.config.auto_map = {
             "AutoConfig": "configuration_fashion_detr.FashionDetrConfig",
@@ -511,6 +515,7 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
             "AutoModelForInstanceSegmentation": model,
             "AutoModelForImageSegmentation": model,
         }
+        self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, **kwargs)
 
 

@@ -1,0 +1,388 @@
+"""Results keep their layers: through JSON and other programs' formats, flattened, cut out, drawn."""
+
+import copy
+import json
+import math
+import pickle
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor, FashionResult
+from fashion_detr.data.annotations import Vocabulary, read_results
+from fashion_detr.image_processing_fashion_detr import full_size_masks
+from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
+from fashion_detr.ontology_fashion_detr import CATEGORIES
+from fashion_detr.results_fashion_detr import TRY_ON_GARMENTS, decode_mask, encode_mask
+from fashion_detr.visualization import draw_objects
+
+CONFIG = FashionDetrConfig()
+PHOTO = (64, 48)
+OFFICIAL_KEYS = ["image_id", "category_id", "attribute_ids", "segmentation", "score"]
+TOP, TROUSERS = "top, t-shirt, sweatshirt", "pants"
+
+
+def box(top: int, left: int, bottom: int, right: int, size: tuple[int, int] = PHOTO) -> torch.Tensor:
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+TOY = {"coat": box(8, 4, 60, 44), "collar": box(4, 16, 16, 32), "pocket": box(32, 8, 44, 20)}
+
+
+def toy_outputs() -> FashionDetrForInstanceSegmentationOutput:
+    """
+    What a perfect model says of the toy on a canvas of the photo's size, and of a faint hat.
+
+    Logits of 16 inside and -10 outside give boxes of whole cells back exactly, their corners too: the pixels beside an
+    edge have 5/8 of their own side, the ones in a corner 25/64.
+    """
+    masks = torch.full((1, 4, 16, 12), -10.0)
+    for query, mask in enumerate(TOY.values()):
+        masks[0, query][mask[::4, ::4]] = 16.0
+    masks[0, 3, :2, :4] = 1.0
+    classes = torch.full((1, 4, CONFIG.num_labels), -10.0)
+    for query, (name, logit) in enumerate([("coat", 4.0), ("collar", 3.0), ("pocket", 2.0), ("hat", 1.0)]):
+        classes[0, query, CONFIG.label2id[name]] = logit
+    attributes = torch.full((1, 4, CONFIG.num_attributes), -10.0)
+    attributes[0, 0, :2] = torch.tensor([2.0, -0.5])
+    return FashionDetrForInstanceSegmentationOutput(
+        class_queries_logits=classes,
+        masks_queries_logits=masks,
+        attribute_queries_logits=attributes,
+        valid_sizes=torch.tensor([PHOTO]),
+    )
+
+
+def toy(**arguments: Any) -> FashionResult:
+    (result,) = FashionDetrImageProcessor().post_process_fashion(toy_outputs(), [PHOTO], **arguments)
+    return result
+
+
+def thing(label: str, mask: torch.Tensor, parent: int | None = None, score: float = 0.5) -> dict[str, Any]:
+    rows, columns = mask.nonzero(as_tuple=True)
+    sides = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    return {
+        "label_id": CONFIG.label2id[label],
+        "label": label,
+        "score": score,
+        "mask": mask,
+        "bbox": [float(side) for side in sides],
+        "attributes": [],
+        "parent": parent,
+    }
+
+
+def outfit() -> FashionResult:
+    """A top with a sleeve, trousers with a pocket, a dress, a coat with a collar, and a bag."""
+    return FashionResult(
+        [
+            thing(TOP, box(0, 0, 8, 8)),
+            thing("sleeve", box(0, 8, 8, 12), parent=0),
+            thing(TROUSERS, box(20, 0, 28, 8)),
+            thing("pocket", box(20, 4, 28, 12), parent=2),
+            thing("dress", box(0, 20, 8, 28)),
+            thing("coat", box(20, 20, 28, 28)),
+            thing("collar", box(16, 20, 24, 28), parent=5),
+            thing("bag, wallet", box(40, 0, 48, 8)),
+            thing("zipper", box(40, 4, 48, 6), parent=7),
+        ],
+        PHOTO,
+    )
+
+
+# --- the list ---------------------------------------------------------------------------------------------------------
+
+
+def test_toy_layers_come_back_whole():
+    result = toy(threshold=0.6)
+    assert [entry["label"] for entry in result] == list(TOY)
+    for entry in result:
+        assert torch.equal(entry["mask"], TOY[entry["label"]])
+        assert list(entry) == ["label_id", "label", "score", "mask", "bbox", "attributes", "parent"]
+    assert result[1]["bbox"] == [16.0, 4.0, 32.0, 16.0]
+    assert [entry["parent"] for entry in result] == [None, 0, 0]
+    assert result.children(0) == [1, 2] == result.children(-3) and result.children(2) == []
+    leaves = [{"index": 1, "label": "collar", "children": []}, {"index": 2, "label": "pocket", "children": []}]
+    assert result.tree() == [{"index": 0, "label": "coat", "children": leaves}]
+
+
+def test_it_is_the_documented_list():
+    result = toy()
+    assert isinstance(result, list) and len(result) == 4 and result.image_size == PHOTO
+    assert type(result[1:]) is list and toy(threshold=0.999) == []
+    for again in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        assert type(again) is FashionResult and again.image_size == PHOTO
+        assert all(torch.equal(one["mask"], other["mask"]) for one, other in zip(again, result, strict=True))
+    with pytest.raises(ValueError, match=r"object 0 .'pants'. is 3 x 4, but its photo is 64 x 48"):
+        FashionResult([thing(TROUSERS, torch.ones(3, 4).bool())], PHOTO)
+    for parent in (0, 1, -1):
+        with pytest.raises(ValueError, match="parent of object 0"):
+            FashionResult([thing("pocket", box(0, 0, 4, 4), parent=parent)], PHOTO)
+    with pytest.raises(IndexError, match="no object 4: the result has 4"):
+        result.children(4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "labels", "attributes"),
+    [
+        ({}, ["coat", "collar", "pocket", "hat"], 2),
+        ({"threshold": 0.6}, ["coat", "collar", "pocket"], 2),
+        ({"threshold": 0.97}, ["coat"], 2),
+        ({"top_k": 2}, ["coat", "collar"], 2),
+        ({"attribute_threshold": 0.5}, ["coat", "collar", "pocket", "hat"], 1),
+        ({"attribute_threshold": 0.9}, ["coat", "collar", "pocket", "hat"], 0),
+    ],
+)
+def test_every_threshold_changes_the_result(arguments, labels, attributes):
+    """Scores: 0.98, 0.95, 0.88, and for the hat 0.73 of its class times 0.73 in its mask. Attributes: 0.88, 0.38."""
+    result = toy(**arguments)
+    assert [entry["label"] for entry in result] == labels and len(result[0]["attributes"]) == attributes
+
+
+def test_mask_threshold_moves_the_outline():
+    """On the line from 16 to -10 over four pixels probability 0.9999 is at 9.2, about one pixel further inside."""
+    areas = [int(toy(mask_threshold=threshold)[0]["mask"].sum()) for threshold in (0.001, 0.5, 0.9999)]
+    assert areas[0] > areas[1] == 52 * 40 > areas[2]
+    # A mask that has no pixel above the threshold is no object.
+    assert [entry["label"] for entry in toy(mask_threshold=0.75, threshold=0.0)] == ["coat", "collar", "pocket"]
+
+
+def test_outputs_that_still_have_gradients():
+    outputs = toy_outputs()
+    for name in ("class_queries_logits", "masks_queries_logits", "attribute_queries_logits"):
+        outputs[name] = outputs[name].clone().requires_grad_()
+    (result,) = FashionDetrImageProcessor().post_process_fashion(outputs, [PHOTO])
+    assert torch.equal(result[0]["mask"], TOY["coat"])
+
+
+# --- masks at the photo's size ----------------------------------------------------------------------------------------
+
+
+def bilinear_samples(cells: np.ndarray, valid: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
+    """One pixel after the other, in double precision; cell centres lie at 2, 6, 10 ... pixels of the canvas."""
+    samples = np.empty(target)
+    for pixel in np.ndindex(*target):
+        places = [
+            min(max((p + 0.5) * on / of / 4 - 0.5, 0), n - 1) for p, on, of, n in zip(pixel, valid, target, cells.shape)
+        ]
+        (y, x), (down, right) = [int(place) for place in places], [place % 1 for place in places]
+        rows, columns = [y, min(y + 1, cells.shape[0] - 1)], [x, min(x + 1, cells.shape[1] - 1)]
+        samples[pixel] = [1 - down, down] @ cells[np.ix_(rows, columns)].astype(float) @ [1 - right, right]
+    return samples
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    valid=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    target=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    seed=st.integers(0, 99),
+    smooth=st.booleans(),
+)
+def test_outlines_and_noise_are_sampled_alike(valid, target, seed, smooth):
+    """Smooth masks are computed along their outline alone, noise as a whole."""
+    cells = [math.ceil(side / 4) for side in valid]
+    random = torch.Generator().manual_seed(seed)
+    logits = torch.randn(1, *cells, generator=random)
+    if smooth:
+        centre, radius = torch.rand(2, generator=random), 0.1 + 0.5 * torch.rand(1, generator=random)
+        places = torch.stack(torch.meshgrid(*(torch.linspace(0, 1, n) for n in cells), indexing="ij"), dim=-1)
+        logits = 20 * (radius - (places - centre).norm(dim=-1))[None]
+    ((query, mask),) = full_size_masks(logits, torch.arange(1), valid, target, 0.4)
+    samples, cut = bilinear_samples(logits[0].numpy(), valid, target), math.log(0.4 / 0.6)
+    decided = np.abs(samples - cut) > 1e-4
+    assert query.tolist() == [0] and mask.shape == (1, *target) and mask.dtype == torch.bool
+    assert np.array_equal(mask[0].numpy()[decided], (samples > cut)[decided])
+
+
+# --- run lengths and JSON ---------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_run_lengths_are_those_of_pycocotools(mask):
+    encoded = encode_mask(mask)
+    expected = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    assert encoded == {"size": list(mask.shape), "counts": expected["counts"].decode()}
+    assert np.array_equal(decode_mask(encoded), mask)
+
+
+def test_long_and_falling_runs():
+    """Numbers of several characters, and differences below zero; columns that are full join."""
+    mask = np.zeros((1500, 1100), dtype=bool)
+    mask[3:1490, 100] = mask[:, 200:900] = mask[700:, 950] = mask[-1, -1] = True
+    encoded = encode_mask(mask)
+    assert encoded["counts"] == coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
+    assert np.array_equal(decode_mask(encoded), mask)
+
+
+@pytest.mark.parametrize("counts", ["", "a", "PPPPPPPPPPPPPP0", "4", "12~", "é"])
+def test_broken_run_lengths_are_refused(counts):
+    with pytest.raises(ValueError, match="run lengths"):
+        decode_mask({"size": [3, 4], "counts": counts})
+
+
+def test_json_and_back():
+    for result in (toy(threshold=0.6), toy(threshold=0.999)):
+        text = result.to_json()
+        again = FashionResult.from_json(text)
+        assert again.image_size == PHOTO and again.to_json() == text
+        for one, other in zip(again, result, strict=True):
+            assert torch.equal(one.pop("mask"), other["mask"])
+            assert one == {name: value for name, value in other.items() if name != "mask"}
+    record = json.loads(toy().to_json())
+    assert (record["height"], record["width"]) == PHOTO
+    assert coco_mask.decode(record["objects"][2]["segmentation"]).sum() == TOY["pocket"].sum()
+    # A file of `fashion-detr predict` also names its photo.
+    assert len(FashionResult.from_json(json.dumps(record | {"image": "photo.jpg"}))) == 4
+    for broken, message in [
+        ({"width": 48, "height": 64}, "'objects'"),
+        (record | {"height": 65}, "object 0 .'coat'. is 64 x 48, but its photo is 65 x 48"),
+        (record | {"objects": [record["objects"][0] | {"segmentation": [[1, 2, 3, 4, 5, 6]]}]}, "TypeError"),
+        ([], "TypeError"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            FashionResult.from_json(json.dumps(broken))
+
+
+# --- other programs ---------------------------------------------------------------------------------------------------
+
+
+def test_official_result_format(tmp_path):
+    entries = toy(threshold=0.6, attribute_threshold=0.2).to_coco(77)
+    (tmp_path / "results.json").write_text(json.dumps(entries))
+    results = read_results(tmp_path / "results.json", Vocabulary.fashionpedia(), {77: PHOTO})[77]
+    assert [result["category_id"] for result in results] == [CONFIG.label2id[name] for name in TOY]
+    assert results[0]["attribute_ids"] == CONFIG.attribute_ids[:2] and results[1]["attribute_ids"] == []
+    assert all(list(entry) == OFFICIAL_KEYS and entry["image_id"] == 77 for entry in entries)
+    assert np.array_equal(coco_mask.decode(entries[0]["segmentation"]), TOY["coat"].numpy())
+
+    own = FashionDetrConfig(id2label={0: "pocket", 1: "coat"}, category_ids=[32, 9])
+    (entry,) = FashionResult([thing("coat", TOY["coat"]) | {"label_id": 1}], PHOTO).to_coco(1, own)
+    assert entry["category_id"] == 9
+    with pytest.raises(ValueError, match=r"'coat' as its label 9: pass `config=model\.config`"):
+        toy().to_coco(77, own)
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.97, 0.999])
+def test_supervision(monkeypatch, threshold):
+    """Its constructor takes arrays of one length; the library itself is not needed to say which."""
+    result = toy(threshold=threshold)
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(ImportError, match="pip install supervision"):
+        result.to_supervision()
+    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=SimpleNamespace))
+    detections, count = result.to_supervision(), len(result)
+    assert detections.xyxy.shape == (count, 4) and detections.mask.shape == (count, *PHOTO)
+    assert detections.mask.dtype == bool and detections.confidence.shape == detections.class_id.shape == (count,)
+    assert all(isinstance(value, np.ndarray) and value.shape == (count,) for value in detections.data.values())
+    assert detections.data["class_name"].tolist() == list(TOY)[:count]
+    assert detections.data["parent"].tolist() == [-1, 0, 0][:count]
+    assert detections.xyxy.tolist() == [[4, 8, 44, 60], [16, 4, 32, 16], [8, 32, 20, 44]][:count]
+    assert all(np.array_equal(mask, entry["mask"]) for mask, entry in zip(detections.mask, result, strict=True))
+    if count:
+        assert detections.data["attributes"][0] == [CONFIG.id2attribute[0], CONFIG.id2attribute[1]]
+
+
+# --- one map ----------------------------------------------------------------------------------------------------------
+
+
+def row(*pixels: int) -> torch.Tensor:
+    mask = torch.zeros(1, 6, dtype=torch.bool)
+    mask[0, list(pixels)] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("parts", [0, 2, 1, 1, 1, -1]),  # the sleeve over top and belt, though it is larger than the belt
+        ("size", [0, 2, 2, 1, 1, -1]),
+        ("score", [0, 0, 0, 0, 1, -1]),
+        ([1, 2, 0], [0, 0, 0, 0, 1, -1]),
+        ([0, -1], [0, 2, 2, 0, -1, -1]),
+        ([], [-1] * 6),
+    ],
+)
+def test_label_map_orders(order, expected):
+    result = FashionResult(
+        [
+            thing(TOP, row(0, 1, 2, 3), score=0.9),
+            thing("sleeve", row(2, 3, 4), score=0.8),
+            thing("belt", row(1, 2), score=0.7),
+        ],
+        (1, 6),
+    )
+    label_map = result.to_label_map(order=order)
+    assert label_map.dtype == torch.int32 and label_map.tolist() == [expected]
+
+
+def test_label_map_keeps_parts_visible():
+    result = toy(threshold=0.6)
+    label_map = result.to_label_map()
+    assert label_map.shape == PHOTO and torch.equal(label_map == -1, ~(TOY["coat"] | TOY["collar"]))
+    assert torch.equal(label_map == 1, TOY["collar"]) and torch.equal(label_map == 2, TOY["pocket"])
+    assert torch.equal(label_map == 0, TOY["coat"] & ~TOY["collar"] & ~TOY["pocket"])
+    assert (toy(threshold=0.999).to_label_map() == -1).all()
+    with pytest.raises(ValueError, match="'parts', 'size', 'score'"):
+        result.to_label_map("area")
+    with pytest.raises(IndexError, match="no object 3"):
+        result.to_label_map([0, 3])
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "members"), [("upper", [0, 1, 5, 6]), ("lower", [2, 3]), ("dress", [4]), ("full", range(7))]
+)
+def test_try_on_masks(target, members):
+    result = outfit()
+    expected = torch.stack([result[member]["mask"] for member in members]).any(dim=0)
+    mask = result.mask(target)
+    assert mask.mode == "L" and mask.size == PHOTO[::-1]
+    assert np.array_equal(np.array(mask), 255 * expected.numpy().astype(np.uint8))
+    grown = np.zeros(PHOTO, dtype=bool)
+    for y, x in expected.nonzero().tolist():
+        grown[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4] = True
+    assert np.array_equal(np.array(result.mask(target=target, dilate=3)) == 255, grown)
+
+
+def test_try_on_targets_are_the_ontologys_garments():
+    clothes = [name for name, group in CATEGORIES if group in ("upperbody", "lowerbody", "wholebody")]
+    assert sorted(TRY_ON_GARMENTS["full"]) == sorted(clothes)
+    assert not np.array(FashionResult([], PHOTO).mask("full", dilate=5)).any()
+    with pytest.raises(ValueError, match="'upper', 'lower', 'dress', 'full', found 'shoes'"):
+        outfit().mask("shoes")
+    with pytest.raises(ValueError, match="found -1"):
+        outfit().mask("upper", dilate=-1)
+
+
+def test_crop_is_cut_out_tightly():
+    pixels = np.random.default_rng(0).integers(0, 256, (*PHOTO, 3), dtype=np.uint8)
+    mask = box(10, 5, 30, 20) & ~box(10, 5, 15, 8)
+    cut_out = FashionResult([thing(TOP, mask)], PHOTO).crop(0, Image.fromarray(pixels))
+    assert cut_out.mode == "RGBA" and cut_out.size == (15, 20)
+    assert np.array_equal(np.array(cut_out)[..., :3], pixels[10:30, 5:20])
+    assert np.array_equal(np.array(cut_out)[..., 3], 255 * mask[10:30, 5:20].numpy().astype(np.uint8))
+    for call in (lambda image: toy().crop(0, image), lambda image: toy().plot(image)):
+        with pytest.raises(ValueError, match="photo of 64 x 48 pixels, but the image is 48 x 64"):
+            call(Image.new("RGB", PHOTO))
+
+
+def test_plot_is_the_projects_drawing(monkeypatch):
+    image, result = Image.new("RGB", PHOTO[::-1], "grey"), toy(attribute_threshold=0.2)
+    assert result.plot(image, max_attributes=1) == draw_objects(image, result, 1) != draw_objects(image, result, 2)
+    monkeypatch.setitem(sys.modules, "fashion_detr.visualization", None)
+    with pytest.raises(ImportError, match="needs the package fashion_detr"):
+        result.plot(image)
