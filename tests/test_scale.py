@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path):
         time.sleep(chance.random() / 2)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    newest = max((tmp_path / "killed").glob("checkpoint-*"), key=_number)
+    newest = last_sound_checkpoint(tmp_path / "killed")
     weights = newest / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     log = run(command, tmp_path)
