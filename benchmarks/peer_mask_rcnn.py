@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peer_models import Contestant, attribute_layer, attribute_loss, float_labels, valid_sizes
+from peer_models import Contestant, attribute_layer, attribute_loss, float_labels
 from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
@@ -19,6 +19,7 @@ from transformers.backbone_utils import load_backbone
 
 from fashion_detr import FashionDetrConfig
 from fashion_detr.image_processing_fashion_detr import encode_mask
+from fashion_detr.modeling_fashion_detr import image_sizes
 
 LEVELS = ("0", "1", "2", "3")
 # torchvision's anchors of 32 to 512 pixels are for photos whose shorter side is 800.
@@ -92,7 +93,7 @@ class MaskRcnn(Contestant):
         return sum(self._run(batch["pixel_values"], batch["pixel_mask"], self._targets(batch))[1].values())
 
     def _run(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor, targets: Any) -> tuple[list, dict]:
-        sizes = [tuple(size) for size in valid_sizes(pixel_mask).tolist()]
+        sizes = [tuple(size) for size in image_sizes(pixel_mask.bool()).tolist()]
         maps = self.pyramid(OrderedDict(zip(LEVELS, self.body(pixel_values).feature_maps)))
         boxes, proposal_losses = self.proposals(ImageList(pixel_values, sizes), maps, targets)
         found, losses = self.heads(maps, boxes, sizes, targets)
@@ -114,7 +115,7 @@ class MaskRcnn(Contestant):
         self, found: list[dict[str, torch.Tensor]], pixel_mask: torch.Tensor, sizes: list[tuple[int, int]]
     ) -> list[torch.Tensor]:
         """Boolean `(n, height, width)` of every image at its original size, by torchvision's own pasting."""
-        ratios = torch.tensor(sizes) / valid_sizes(pixel_mask)
+        ratios = torch.tensor(sizes) / image_sizes(pixel_mask.bool())
         return [
             paste_masks_in_image(one["masks"], one["boxes"] * ratio.flip(0).repeat(2), size)[:, 0] >= 0.5
             for one, ratio, size in zip(found, ratios, sizes)

@@ -19,7 +19,11 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 from transformers.backbone_utils import load_backbone
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
-from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
+from fashion_detr.modeling_fashion_detr import (
+    FashionDetrForInstanceSegmentationOutput,
+    freeze_batch_norm,
+    image_sizes,
+)
 
 Batch = dict[str, Any]  # what `fashion_detr.data.dataset.collate` makes
 Results = list[list[dict[str, Any]]]  # Fashionpedia's result format, a list an image
@@ -89,16 +93,8 @@ class Contestant(nn.Module):
     def train(self, mode: bool = True):
         super().train(mode)
         if self.config.freeze_backbone_batch_norm:
-            for module in self.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval().requires_grad_(False)
+            freeze_batch_norm(self.backbone)
         return self
-
-
-def valid_sizes(pixel_mask: torch.Tensor) -> torch.Tensor:
-    """Height and width `(B, 2)` of the photos on their canvases."""
-    photo = pixel_mask.bool()
-    return torch.stack([photo.any(dim=2).sum(dim=1), photo.any(dim=1).sum(dim=1)], dim=1)
 
 
 def float_labels(batch: Batch) -> list[dict[str, torch.Tensor]]:
@@ -176,7 +172,7 @@ class Fashionformer(Contestant):
             class_queries_logits=outputs["class_logits"][-1],
             masks_queries_logits=outputs["mask_logits"][-1],
             attribute_queries_logits=outputs["attr_logits"][-1],
-            valid_sizes=valid_sizes(pixel_mask),
+            valid_sizes=image_sizes(pixel_mask.bool()),
         )
 
 
@@ -272,7 +268,7 @@ class Mask2Former(Contestant):
             class_queries_logits=probabilities - torch.log1p(-probabilities.exp()),
             masks_queries_logits=outputs[-1]["masks"],
             attribute_queries_logits=outputs[-1]["attributes"],
-            valid_sizes=valid_sizes(pixel_mask),
+            valid_sizes=image_sizes(pixel_mask.bool()),
         )
 
 

@@ -213,9 +213,9 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         attributes = torch.zeros(len(instances), config.num_attributes)
         for row, instance in enumerate(instances):
             where = _where(annotation, instance, row)
-            classes[row] = _known(class_index, instance["category_id"], "category", where)
+            classes[row] = known_index(class_index, instance["category_id"], "category", where)
             for attribute_id in instance.get("attribute_ids") or ():
-                attributes[row, _known(attribute_index, attribute_id, "attribute", where)] = 1
+                attributes[row, known_index(attribute_index, attribute_id, "attribute", where)] = 1
 
         height, width = self._placed_size(image_size, size, do_resize)
         canvas = torch.zeros(len(instances), size.height, size.width)
@@ -683,7 +683,8 @@ def _check_size(found: tuple, expected: tuple[int, int], where: str) -> None:
         )
 
 
-def _known(index: dict[int, int], dataset_id: int, kind: str, where: str) -> int:
+def known_index(index: dict[int, int], dataset_id: int, kind: str, where: str) -> int:
+    """The index of a data set's own id; raises `ValueError` for one that the vocabulary does not have."""
     if dataset_id not in index:
         raise ValueError(
             f"Unknown {kind} id {dataset_id} in {where}: the vocabulary has {len(index)} of them, from {min(index)} to "

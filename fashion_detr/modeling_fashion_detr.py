@@ -562,9 +562,7 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         """Also fixes what does not learn: loading a checkpoint makes every parameter trainable again."""
         super().train(mode)
         if self.config.freeze_backbone_batch_norm:
-            for module in self.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval().requires_grad_(False)
+            freeze_batch_norm(self.backbone)
         if self.config.backbone_config.model_type == "swin":
             # The norm behind the last stage makes the pooled output, which a backbone has no use for.
             self.backbone.swin.layernorm.requires_grad_(False)
@@ -593,7 +591,7 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0], dtype=torch.bool)
         pixel_mask = pixel_mask.bool()
-        valid_sizes = torch.stack([pixel_mask.any(dim=2).sum(dim=1), pixel_mask.any(dim=1).sum(dim=1)], dim=1)
+        valid_sizes = image_sizes(pixel_mask)
 
         memory = self._encode(pixel_values.masked_fill(~pixel_mask[:, None], 0), pixel_mask[:, None], valid_sizes)
         kernels = self.kernels.repeat(pixel_values.shape[0], 1, 1)
@@ -768,6 +766,18 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
             query_hidden_states=states.query_hidden_states,
             hidden_states=states.hidden_states,
         )
+
+
+def freeze_batch_norm(module: nn.Module) -> None:
+    """Has the batch norms keep their statistics, scale and shift."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval().requires_grad_(False)
+
+
+def image_sizes(pixel_mask: torch.Tensor) -> torch.Tensor:
+    """Height and width `(B, 2)` of the image part of the canvases, from a boolean `(B, H, W)`."""
+    return torch.stack([pixel_mask.any(dim=2).sum(dim=1), pixel_mask.any(dim=1).sum(dim=1)], dim=1)
 
 
 def _check_input(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> None:

@@ -14,6 +14,14 @@ from transformers import ResNetConfig, SwinConfig
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
+TINY_BACKBONE = {
+    "model_type": "resnet",
+    "layer_type": "basic",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16, 32, 64],
+    "depths": [1, 1, 1, 1],
+    "out_features": STAGES,
+}
 
 
 def _tiny_backbone(name: str) -> ResNetConfig | SwinConfig:
@@ -21,9 +29,7 @@ def _tiny_backbone(name: str) -> ResNetConfig | SwinConfig:
         return SwinConfig(
             image_size=64, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=2, out_features=STAGES
         )
-    return ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16, 32, 64], depths=[1, 1, 1, 1], layer_type="basic", out_features=STAGES
-    )
+    return ResNetConfig(**{name: value for name, value in TINY_BACKBONE.items() if name != "model_type"})
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+from conftest import TINY_BACKBONE
 from transformers import set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
@@ -23,16 +24,10 @@ STEPS, SIZE = 20, (96, 64)
 
 def train(output: Path, batch: int, accumulation: int) -> None:
     set_seed(0)
-    backbone = {
-        "model_type": "resnet",
-        "layer_type": "basic",
-        "embedding_size": 8,
-        "hidden_sizes": [8, 16, 32, 64],
-        "depths": [1, 1, 1, 1],
-        "out_features": ["stage1", "stage2", "stage3", "stage4"],
-    }
     model = FashionDetrForInstanceSegmentation(
-        FashionDetrConfig(backbone_config=backbone, d_model=32, num_queries=12, decoder_layers=1, decoder_ffn_dim=64)
+        FashionDetrConfig(
+            backbone_config=TINY_BACKBONE, d_model=32, num_queries=12, decoder_layers=1, decoder_ffn_dim=64
+        )
     )
     processor = FashionDetrImageProcessor(size={"height": SIZE[0], "width": SIZE[1]})
     args = FashionTrainingArguments(

@@ -9,6 +9,7 @@ import peers
 import pytest
 import torch
 import yaml
+from conftest import TINY_BACKBONE
 from peer_mask_rcnn import MaskRcnn, boxes_around
 from peer_models import Contestant
 from pycocotools import mask as coco_mask
@@ -33,21 +34,13 @@ CONTESTANTS = [
 @pytest.fixture
 def config_file(tmp_path) -> Path:
     """What the models share, with a backbone of a few thousand weights."""
-    backbone = {
-        "model_type": "resnet",
-        "layer_type": "basic",
-        "embedding_size": 8,
-        "hidden_sizes": [8, 16, 32, 64],
-        "depths": [1, 1, 1, 1],
-        "out_features": ["stage1", "stage2", "stage3", "stage4"],
-    }
     options = {
         "image_size": list(CANVAS),
         "scale_range": [0.7, 1.4],
         "flip_probability": 0.5,
         "synthetic_train_images": 5,
         "synthetic_eval_images": 2,
-        "model_config": {"backbone_config": backbone, "d_model": 32, "num_queries": 12, "decoder_ffn_dim": 64},
+        "model_config": {"backbone_config": TINY_BACKBONE, "d_model": 32, "num_queries": 12, "decoder_ffn_dim": 64},
         "per_device_train_batch_size": 2,
         "per_device_eval_batch_size": 2,
         "backbone_learning_rate_factor": 0.25,

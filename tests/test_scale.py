@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from conftest import TINY_BACKBONE
 from safetensors.torch import load_file
 
 from fashion_detr.training.checkpoints import SEAL, fault, last_sound_checkpoint, seal
@@ -21,14 +22,6 @@ from fashion_detr.training.trainer import step_schedule
 from fashion_detr.training.weight_average import WeightAverage
 
 ROOT = Path(__file__).parent.parent
-BACKBONE = {
-    "model_type": "resnet",
-    "layer_type": "basic",
-    "embedding_size": 8,
-    "hidden_sizes": [8, 16, 32, 64],
-    "depths": [1, 1, 1, 1],
-    "out_features": ["stage1", "stage2", "stage3", "stage4"],
-}
 KILLS = 3
 
 
@@ -57,7 +50,13 @@ def test_processes_and_accumulation_change_nothing(tmp_path):
 
 
 def training_command(output: Path, **options) -> list[str]:
-    model = {"backbone_config": BACKBONE, "d_model": 32, "num_queries": 8, "decoder_layers": 1, "decoder_ffn_dim": 64}
+    model = {
+        "backbone_config": TINY_BACKBONE,
+        "d_model": 32,
+        "num_queries": 8,
+        "decoder_layers": 1,
+        "decoder_ffn_dim": 64,
+    }
     options = {
         "output_dir": output,
         "model_config": json.dumps(model, separators=(",", ":")),

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..image_processing_fashion_detr import FashionDetrImageProcessor, encode_mask, to_rgb
+from ..image_processing_fashion_detr import FashionDetrImageProcessor, encode_mask, known_index, to_rgb
 from .augmentation import Augmentation
 from .fashionpedia import fashionpedia_annotations
 from .images import read_image
@@ -139,9 +139,10 @@ class FashionDataset(torch.utils.data.Dataset):
         class_labels = torch.zeros(len(scene.instances), dtype=torch.int64)
         attribute_labels = torch.zeros(len(scene.instances), self.config.num_attributes)
         for row, annotation in enumerate(instance.annotation for instance in scene.instances):
-            class_labels[row] = _known(self._class_index, annotation["category_id"], "category", annotation)
+            where = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
+            class_labels[row] = known_index(self._class_index, annotation["category_id"], "category", where)
             for attribute_id in annotation.get("attribute_ids") or ():
-                attribute_labels[row, _known(self._attribute_index, attribute_id, "attribute", annotation)] = 1
+                attribute_labels[row, known_index(self._attribute_index, attribute_id, "attribute", where)] = 1
         return {
             "pixel_values": pixel_values,
             "pixel_mask": pixel_mask,
@@ -156,16 +157,6 @@ def _normalisation(processor: FashionDetrImageProcessor) -> tuple[torch.Tensor, 
     values = 1.0 / (processor.rescale_factor if processor.do_rescale else 1.0)
     mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
     return torch.tensor(mean).view(3, 1, 1) * values, torch.tensor(std).view(3, 1, 1) * values
-
-
-def _known(index: dict[int, int], dataset_id: int, kind: str, annotation: dict[str, Any]) -> int:
-    if dataset_id not in index:
-        where = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
-        raise ValueError(
-            f"Unknown {kind} id {dataset_id} in {where}: the vocabulary has {len(index)} of them, from {min(index)} to "
-            f"{max(index)}. Is `config` the configuration of the model that is trained on this data?"
-        )
-    return index[dataset_id]
 
 
 def as_rle(segmentation: Any, size: Sequence[int]) -> dict[str, Any]:
