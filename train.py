@@ -7,17 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch.utils.data import Subset
 from transformers import set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.data.annotations import Vocabulary
-from fashion_detr.data.augmentation import Augmentation
-from fashion_detr.data.dataset import Example, FashionDataset, FashionpediaExamples, keep_in_memory
+from fashion_detr.data.dataset import Example, FashionDataset, FashionpediaExamples, keep_in_memory, set_aside
 from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary
-from fashion_detr.data.priors import annotated_pairs, category_attributes, row_pairs
+from fashion_detr.data.priors import category_attributes, pairs_of
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.allocator import keep_freed_memory
 from fashion_detr.training.arguments import (
@@ -146,21 +143,13 @@ def build_datasets(
             final = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.eval_split))
         selection = final
         if data_args.selection_images:
-            order = np.random.default_rng(args.seed).permutation(len(train))
-            selection = Subset(train, sorted(order[: data_args.selection_images].tolist()))
-            train = Subset(train, sorted(order[data_args.selection_images :].tolist()))
+            selection, train = set_aside(train, data_args.selection_images, args.seed)
 
     if data_args.keep_in_memory:
         train = keep_in_memory(train, num_workers=torch.get_num_threads())
     learn_priors(config, train)
-    augmentation = Augmentation(
-        scale_range=tuple(data_args.scale_range),
-        flip_probability=data_args.flip_probability,
-        color_jitter=data_args.color_jitter,
-        copy_paste_probability=data_args.copy_paste_probability,
-    )
     return (
-        FashionDataset(train, processor, config, augmentation, seed=args.seed),
+        FashionDataset(train, processor, config, data_args.augmentation(), seed=args.seed),
         FashionDataset(selection, processor, config, with_ground_truth=True),
         FashionDataset(final, processor, config, with_ground_truth=True),
     )
@@ -168,13 +157,8 @@ def build_datasets(
 
 def learn_priors(config: FashionDetrConfig, train: Sequence[Example]) -> None:
     """Has the configuration know which attributes a category can carry, where counting them costs no drawing."""
-    subset = train if isinstance(train, Subset) else None
-    examples = train if subset is None else subset.dataset
-    if isinstance(examples, FashionpediaExamples):
-        pairs = row_pairs(examples.rows, None if subset is None else subset.indices)
-    elif isinstance(examples, list):
-        pairs = annotated_pairs(examples)
-    else:
+    pairs = pairs_of(train)
+    if pairs is None:
         return
     config.category_attributes = category_attributes(pairs, config)
     carried = sum(map(len, config.category_attributes.values()))

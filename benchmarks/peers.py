@@ -35,15 +35,14 @@ from peer_models import Contestant, Fashionformer, Mask2Former, Ours
 from peer_table import draw_curves, format_rows, read_rows
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor
 from fashion_detr.data.annotations import Vocabulary
-from fashion_detr.data.augmentation import Augmentation
-from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples, collate
+from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples, collate, set_aside
 from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary
-from fashion_detr.data.priors import category_attributes, row_pairs
+from fashion_detr.data.priors import category_attributes, pairs_of
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.image_processing_fashion_detr import ATTRIBUTE_THRESHOLD
 from fashion_detr.metrics import FashionAveragePrecision
@@ -152,17 +151,10 @@ def build_data(settings: Settings, data_dir: Path | None) -> tuple[FashionDetrCo
         vocabulary = read_split_vocabulary(data_dir, data.eval_split)
         config = build_config(vocabulary, model.backbone, model.model_config)
         train, judged = split_photos(data_dir, data, settings)
-        rows, indices = (train.dataset, train.indices) if isinstance(train, Subset) else (train, None)
-        config.category_attributes = category_attributes(row_pairs(rows.rows, indices), config)
-    augmentation = Augmentation(
-        scale_range=tuple(data.scale_range),
-        flip_probability=data.flip_probability,
-        color_jitter=data.color_jitter,
-        copy_paste_probability=data.copy_paste_probability,
-    )
+        config.category_attributes = category_attributes(pairs_of(train), config)
     return (
         config,
-        FashionDataset(train, processor, config, augmentation, seed=settings.seed),
+        FashionDataset(train, processor, config, data.augmentation(), seed=settings.seed),
         FashionDataset(judged, processor, config, with_ground_truth=True),
     )
 
@@ -172,9 +164,8 @@ def split_photos(data_dir: Path, data: DataArguments, settings: Settings) -> tup
     train = FashionpediaExamples(load_fashionpedia(data_dir, data.train_split))
     if not settings.selection_images:
         return train, FashionpediaExamples(load_fashionpedia(data_dir, data.eval_split))
-    order = np.random.default_rng(settings.seed).permutation(len(train))
-    selection, rest = order[: settings.selection_images], order[settings.selection_images :]
-    return Subset(train, sorted(rest.tolist())), Subset(train, sorted(selection.tolist()))
+    selection, rest = set_aside(train, settings.selection_images, settings.seed)
+    return rest, selection
 
 
 def batches(dataset: FashionDataset, first_step: int, settings: Settings) -> Iterator[dict[str, Any]]:

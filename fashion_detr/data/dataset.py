@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from datasets import Dataset, Image
 from pycocotools import mask as coco_mask
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..image_processing_fashion_detr import FashionDetrImageProcessor, encode_mask, known_index, to_rgb
@@ -48,6 +48,12 @@ class FashionpediaExamples(Sequence):
 def keep_in_memory(examples: Sequence[Example], num_workers: int = 0) -> list[Example]:
     """All examples, decoded or drawn once: where training has no cores to spare, doing it again would cost steps."""
     return list(DataLoader(examples, batch_size=None, collate_fn=_unchanged, num_workers=num_workers))
+
+
+def set_aside(examples: Sequence[Example], count: int, seed: int) -> tuple[Subset, Subset]:
+    """`count` examples to choose by, drawn by the seed, and the rest to learn from; both in the order they came in."""
+    order = np.random.default_rng(seed).permutation(len(examples))
+    return Subset(examples, sorted(order[:count].tolist())), Subset(examples, sorted(order[count:].tolist()))
 
 
 def _unchanged(example: Example) -> Example:

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from torch.utils.data import Subset
 
 from ..configuration_fashion_detr import FashionDetrConfig
+from .dataset import Example, FashionpediaExamples
 
 
 def category_attributes(pairs: Iterable[tuple[int, Iterable[int]]], config: FashionDetrConfig) -> dict[int, list[int]]:
@@ -24,6 +26,16 @@ def category_attributes(pairs: Iterable[tuple[int, Iterable[int]]], config: Fash
     for category_id, attribute_ids in pairs:
         carried[class_index[category_id]].update(attribute_index[one] for one in attribute_ids)
     return {index: sorted(carried[index]) for index in class_index.values()}
+
+
+def pairs_of(examples: Sequence[Example]) -> Iterable[tuple[int, Sequence[int]]] | None:
+    """The `pairs` of examples that are read or in memory, or of some of them; `None` where they would be drawn anew."""
+    indices = None
+    if isinstance(examples, Subset):
+        examples, indices = examples.dataset, examples.indices
+    if isinstance(examples, FashionpediaExamples):
+        return row_pairs(examples.rows, indices)
+    return annotated_pairs(examples) if isinstance(examples, list) else None
 
 
 def annotated_pairs(examples: Iterable[Mapping[str, Any]]) -> Iterable[tuple[int, Sequence[int]]]:

@@ -10,6 +10,8 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from ..data.augmentation import Augmentation
+
 # x86 processors before AVX-512. Emulated, a step of `configs/ccp_lite0.yaml` took ten times as long as in float32.
 CAPABILITIES_WITHOUT_BF16 = ("NO AVX", "AVX2")
 
@@ -61,6 +63,14 @@ class DataArguments:
         for name, length in (("image_size", 2), ("scale_range", 2), ("image_mean", 3), ("image_std", 3)):
             if len(getattr(self, name)) != length:
                 raise ValueError(f"`{name}` needs {length} numbers, found {getattr(self, name)}.")
+
+    def augmentation(self) -> Augmentation:
+        return Augmentation(
+            scale_range=tuple(self.scale_range),
+            flip_probability=self.flip_probability,
+            color_jitter=self.color_jitter,
+            copy_paste_probability=self.copy_paste_probability,
+        )
 
 
 @dataclass
