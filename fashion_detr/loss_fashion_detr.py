@@ -35,8 +35,9 @@ class Targets:
     """
     Ground truth of one batch, instances of all images in one row.
 
-    `masks` `(T, h w)` float32 at stride 4 by area averaging, so that a button of three pixels still counts;
-    `classes` `(T,)` and `attributes` `(T, A)`; `counts` instances an image; `valid` `(B, h w)`, 1 = image.
+    `masks` `(T, h w)` float32 at stride 4 by area averaging, so that a button of three pixels still counts, and
+    `coarse_masks` at stride 8; `classes` `(T,)` and `attributes` `(T, A)`; `counts` instances an image; `valid` and
+    `coarse_valid` `(B, h w)`, the share of every cell that is image.
     """
 
     def __init__(
@@ -53,15 +54,25 @@ class Targets:
         self.classes = torch.cat([classes.to(device).long() for classes in class_labels])
         self.attributes = torch.cat([attributes.to(device).float() for attributes in attribute_labels])
         if pixel_mask is None:
-            self.valid = logits.new_ones(len(self.counts), height * width, dtype=torch.float32)
+            valid = logits.new_ones(len(self.counts), height, width, dtype=torch.float32)
         else:
-            self.valid = pixel_mask.to(device).float()[:, ::MASK_STRIDE, ::MASK_STRIDE].flatten(1)
+            valid = pixel_mask.to(device).float()[:, ::MASK_STRIDE, ::MASK_STRIDE]
+        self.valid, self.coarse_valid = valid.flatten(1), _halve(valid)
+        # Where a cell is only in part image, its masks are shares of that part.
+        share = self.coarse_valid.repeat_interleave(torch.tensor(self.counts, device=device), dim=0)
+        self.coarse_masks = _halve(self.masks.unflatten(1, (height, width))) / share.clamp(min=0.25)
 
 
 def _to_mask_stride(masks: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """`(n, H, W)` -> `(n, h w)`: the covered share of every 4x4 pixels."""
     bottom, right = height * MASK_STRIDE - masks.shape[-2], width * MASK_STRIDE - masks.shape[-1]
     return avg_pool2d(pad(masks.float(), (0, right, 0, bottom))[:, None], MASK_STRIDE).flatten(1)
+
+
+def _halve(maps: torch.Tensor) -> torch.Tensor:
+    """`(n, h, w)` -> `(n, ceil(h / 2) ceil(w / 2))`: means over 2x2, zeros beyond the border."""
+    height, width = maps.shape[-2:]
+    return avg_pool2d(pad(maps, (0, width % 2, 0, height % 2))[:, None], 2).flatten(1)
 
 
 def focal_halves(logits: torch.Tensor, alpha: float, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,7 +123,7 @@ class FashionDetrLoss(nn.Module):
             predictions (list of 1 + J `dict`):
                 Logits of the initial prediction and of every stage; the initial one has no attributes.
             internal_masks (list of J tensors `(B, N, h, w)`):
-                Mask logits P' of every stage.
+                Mask logits P' of every stage, at stride 8.
             mask_labels, class_labels, attribute_labels, pixel_mask:
                 As in [`FashionDetrForInstanceSegmentation`].
             num_instances (`torch.Tensor` or `int`, *optional*):
@@ -136,10 +147,11 @@ class FashionDetrLoss(nn.Module):
             num_instances = torch.as_tensor(num_instances, device=masks.device).clamp(min=1)
             predictions = [{name: logits.float() for name, logits in entry.items()} for entry in predictions]
             matches = self.match(predictions, targets)
-            terms = self._mask_terms("initial", predictions[0]["masks_queries_logits"], targets, matches)
+            fine, coarse = (targets.masks, targets.valid), (targets.coarse_masks, targets.coarse_valid)
+            terms = self._mask_terms("initial", predictions[0]["masks_queries_logits"], *fine, matches)
             for stage, (prediction, internal) in enumerate(zip(predictions[1:], internal_masks), start=1):
-                terms |= self._mask_terms(f"internal{stage}", internal.float(), targets, matches)
-                terms |= self._mask_terms(f"stage{stage}", prediction["masks_queries_logits"], targets, matches)
+                terms |= self._mask_terms(f"internal{stage}", internal.float(), *coarse, matches)
+                terms |= self._mask_terms(f"stage{stage}", prediction["masks_queries_logits"], *fine, matches)
                 terms[f"class_stage{stage}"] = self._class_term(prediction["class_queries_logits"], targets, matches)
                 terms[f"attribute_stage{stage}"] = self._attribute_term(
                     prediction["attribute_queries_logits"], targets, matches
@@ -217,10 +229,10 @@ class FashionDetrLoss(nn.Module):
         return (truth * positive + (1 - truth) * negative).sum()
 
     def _mask_terms(
-        self, name: str, logits: torch.Tensor, targets: Targets, matches: Matches
+        self, name: str, logits: torch.Tensor, masks: torch.Tensor, valid: torch.Tensor, matches: Matches
     ) -> dict[str, torch.Tensor]:
         images, queries, instances = matches
-        logits, truth, valid = logits[images, queries].flatten(1), targets.masks[instances], targets.valid[images]
+        logits, truth, valid = logits[images, queries].flatten(1), masks[instances], valid[images]
         positive, negative = focal_halves(logits, MASK_FOCAL_ALPHA, self.config.focal_gamma)
         focal = ((truth * positive + (1 - truth) * negative) * valid).sum(1) / valid.sum(1).clamp(min=1)
         probability, truth = logits.sigmoid() * valid, truth * valid
@@ -234,7 +246,7 @@ class FashionDetrLoss(nn.Module):
         total = binary_cross_entropy_with_logits(
             logits[images, queries], targets.attributes[instances], reduction="sum"
         )
-        return total / logits.shape[-1] ** 0.5
+        return total / max(1, logits.shape[-1]) ** 0.5  # without attributes the total is 0
 
 
 def _mean_over_processes(count: torch.Tensor) -> torch.Tensor:

@@ -21,4 +21,4 @@ def test_parameters_and_operations(backbone, most_parameters, most_macs):
     macs = counter.get_total_flops() / 2e9
     # The lower bounds would catch a counter that has gone blind.
     assert 0.8 * most_parameters < parameters <= most_parameters
-    assert 0.7 * most_macs < macs <= most_macs
+    assert 0.65 * most_macs < macs <= most_macs
