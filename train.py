@@ -26,6 +26,7 @@ from fashion_detr.training.arguments import (
 )
 from fashion_detr.training.backbone_weights import load_backbone_weights
 from fashion_detr.training.checkpoints import last_sound_checkpoint
+from fashion_detr.training.depthwise import keep_depthwise_in_float32
 from fashion_detr.training.report import draw_overlays, format_table, model_document, write_report
 from fashion_detr.training.run_record import write_record
 from fashion_detr.training.trainer import FashionTrainer
@@ -54,6 +55,8 @@ def main(arguments: list[str]) -> None:
         model = with_synchronised_batch_norm(model)
     if args.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    if args.bf16 and args.device.type == "cpu":
+        keep_depthwise_in_float32(model)
     train, selection, final = build_datasets(data_args, args, model.config, processor)
     logger.info("Images: %d to learn from, %d held out for the final figures", len(train), len(final))
 

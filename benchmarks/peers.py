@@ -49,6 +49,7 @@ from fashion_detr.metrics import FashionAveragePrecision
 from fashion_detr.training.allocator import keep_freed_memory
 from fashion_detr.training.arguments import CAPABILITIES_WITHOUT_BF16, DataArguments, ModelArguments
 from fashion_detr.training.backbone_weights import load_backbone_weights
+from fashion_detr.training.depthwise import keep_depthwise_in_float32
 from fashion_detr.training.report import FIGURES
 
 MODELS = ("ours", "fashionformer", "mask2former", "maskrcnn")
@@ -268,6 +269,8 @@ def run(
     """Trains, from the checkpoint on where there is one, and returns the row."""
     if settings.options.get("channels_last"):
         contestant.to(memory_format=torch.channels_last)
+    if settings.bf16:
+        keep_depthwise_in_float32(contestant)
     contestant.train()
     optimizer = torch.optim.AdamW(parameter_groups(contestant, settings))
     progress = load_checkpoint(checkpoint, contestant, optimizer, settings)
