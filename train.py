@@ -27,6 +27,7 @@ from fashion_detr.training.arguments import (
 from fashion_detr.training.backbone_weights import load_backbone_weights
 from fashion_detr.training.checkpoints import last_sound_checkpoint
 from fashion_detr.training.depthwise import keep_depthwise_in_float32
+from fashion_detr.training.fine_tuning import load_for_vocabulary
 from fashion_detr.training.report import draw_overlays, format_table, model_document, write_report
 from fashion_detr.training.run_record import write_record
 from fashion_detr.training.trainer import FashionTrainer
@@ -101,18 +102,16 @@ def with_synchronised_batch_norm(model: FashionDetrForInstanceSegmentation) -> F
 def build_model(
     model_args: ModelArguments, data_args: DataArguments
 ) -> tuple[FashionDetrForInstanceSegmentation, FashionDetrImageProcessor]:
-    processor = FashionDetrImageProcessor(
-        size={"height": data_args.image_size[0], "width": data_args.image_size[1]},
-        image_mean=data_args.image_mean,
-        image_std=data_args.image_std,
-    )
-    if model_args.model_name_or_path is not None:
-        return FashionDetrForInstanceSegmentation.from_pretrained(model_args.model_name_or_path), processor
-
+    canvas = {} if data_args.image_size is None else {"size": dict(zip(("height", "width"), data_args.image_size))}
     if data_args.data_dir is None:
         vocabulary = Vocabulary.fashionpedia()
     else:
         vocabulary = read_split_vocabulary(data_args.data_dir, data_args.eval_split)
+    if model_args.model_name_or_path is not None:
+        model = load_for_vocabulary(model_args.model_name_or_path, vocabulary)
+        return model, FashionDetrImageProcessor.from_pretrained(model_args.model_name_or_path, **canvas)
+
+    processor = FashionDetrImageProcessor(image_mean=data_args.image_mean, image_std=data_args.image_std, **canvas)
     fields = vocabulary.config_kwargs() | model_args.model_config
     if model_args.backbone is None:
         config = FashionDetrConfig(**fields)
@@ -132,7 +131,7 @@ def build_datasets(
 ) -> tuple[FashionDataset, FashionDataset, FashionDataset]:
     """Training data, what checkpoints are chosen by, and what the final figures are measured on."""
     if data_args.data_dir is None:
-        height, width = data_args.image_size
+        height, width = processor.size["height"], processor.size["width"]
 
         def draw(split: str, count: int) -> SyntheticEnsembles:
             return SyntheticEnsembles(count, height, width, args.seed, split, data_args.synthetic_categories)
@@ -150,7 +149,13 @@ def build_datasets(
 
     if data_args.keep_in_memory:
         train = keep_in_memory(train, num_workers=torch.get_num_threads())
-    learn_priors(config, train)
+    try:
+        learn_priors(config, train)
+    except KeyError as error:
+        raise ValueError(
+            f"Split {data_args.train_split!r} uses id {error}, which split {data_args.eval_split!r} does not list: all "
+            f"splits need the same categories and attributes. `fashion-detr data check` tells how they differ."
+        ) from error
     return (
         FashionDataset(train, processor, config, data_args.augmentation(), seed=args.seed),
         FashionDataset(selection, processor, config, with_ground_truth=True),

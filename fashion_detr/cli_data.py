@@ -33,9 +33,11 @@ def _add_check(commands: Any) -> None:
     parser = commands.add_parser(
         "check",
         help="say what is wrong with a data set",
-        description="Looks through a data set in Fashionpedia's layout. The exit status is 1 if training cannot start.",
+        description="Looks through a data set in Fashionpedia's or COCO's layout. The exit status is 1 if training "
+        "cannot start.",
     )
     parser.add_argument("data_dir", type=Path, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--split", action="append", help="which split, may be repeated (train and val)")
     parser.set_defaults(run=check)
 
 
@@ -46,7 +48,7 @@ def check(arguments: argparse.Namespace) -> int:
 
     if any((arguments.data_dir / PARQUET_FOLDER).glob("*.parquet")):
         raise CommandError(f"{arguments.data_dir} is packed: check the data set that it was made from.")
-    report = check_data_set(arguments.data_dir, SPLITS)
+    report = check_data_set(arguments.data_dir, arguments.split or SPLITS)
     print(format_report(report))
     return 0 if report.can_train else 1
 

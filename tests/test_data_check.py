@@ -303,7 +303,7 @@ def test_missing_splits_and_photos(tmp_path):
         ("\x00\xff", "not valid JSON"),
         ("null", "found NoneType"),
         ("[1, 2]", "found list"),
-        ('{"images": null, "categories": [], "x": 1}', "lacks ['attributes', 'images', 'annotations']"),
+        ('{"images": null, "categories": [], "x": 1}', "lacks ['images', 'annotations']"),
         ('{"images": [], "categories": [], "attributes": [], "annotations": []}', "'images' of"),
     ],
 )

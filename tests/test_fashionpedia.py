@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_detr.data import fashionpedia
 from fashion_detr.data.annotations import Vocabulary, read_vocabulary
+from fashion_detr.data.check import check_data_set
 from fashion_detr.data.dataset import FashionpediaExamples
 from fashion_detr.data.fashionpedia import (
     FEATURES,
@@ -139,6 +140,22 @@ def test_vocabulary(tmp_path, content):
     )
 
 
+def test_plain_coco_has_no_attributes(tmp_path, content):
+    """As COCO's own files are: neither `attributes` nor `attribute_ids`, and what they have beside is left alone."""
+    del content["attributes"]
+    for entry in content["annotations"]:
+        del entry["attribute_ids"]
+    content |= {"info": {"year": 2017}, "licenses": [{"id": 1, "name": "CC BY 2.0"}]}
+    write(tmp_path, content, "annotations/instances_train2017.json", "train2017")
+    found = [entry for row in load_fashionpedia(tmp_path, "train2017") for entry in fashionpedia_annotations(row)]
+    assert [(entry["id"], entry["attribute_ids"]) for entry in found] == [(8, []), (9, []), (50, [])]
+    kwargs = read_split_vocabulary(tmp_path, "train2017").config_kwargs()
+    assert kwargs["id2label"] == {0: "shorts", 1: "neckline"} and kwargs["id2attribute"] == {}
+    assert check_data_set(tmp_path, ["train2017"]).can_train
+    save_parquet(tmp_path, "train2017", tmp_path / "hub")
+    assert read_split_vocabulary(tmp_path / "hub", "train2017").attributes == ()
+
+
 def test_an_edited_file_gives_new_rows_and_an_unchanged_one_the_cached_rows(tmp_path, content):
     write(tmp_path, content)
     first = load_fashionpedia(tmp_path, "train")
@@ -161,6 +178,10 @@ def test_an_edited_file_gives_new_rows_and_an_unchanged_one_the_cached_rows(tmp_
         ("val", "annotations/instances_attributes_val2020.json", "val2020"),
         ("train", "annotations/instances_attributes_train.json", "images/train"),
         ("train", "instances_attributes_train.json", "."),
+        ("train", "annotations/instances_train.json", "train"),
+        ("val2017", "annotations/instances_val2017.json", "val2017"),
+        ("train", "train.json", "images"),
+        ("valid", "valid/_annotations.coco.json", "valid"),
     ],
 )
 def test_layouts(tmp_path, content, split, json_name, folder):
@@ -312,7 +333,11 @@ BROKEN = {
         lambda c: c["images"][1].update(id="17"),
         "entry 1: id '17': expected 'id' of type int, found '17'",
     ),
-    "section": (lambda c: c.pop("attributes"), r"lacks \['attributes'\].* found annotations, categories, images\."),
+    "section": (lambda c: c.pop("images"), r"lacks \['images'\].* found annotations, attributes, categories\."),
+    "attributes without a list": (
+        lambda c: c.pop("attributes"),
+        r"unknown attribute_ids \(expected none: the file lists no ids\): 3 \(annotation 8: 340, ",
+    ),
     "no image": (lambda c: [c["annotations"].clear(), c["images"].clear()], "lists no image"),
 }
 

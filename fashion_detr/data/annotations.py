@@ -1,9 +1,10 @@
 """Annotation and result files in Fashionpedia's format: read, and checked as a whole.
 
 The format is COCO's, with an `attribute_ids` list on every annotation and an `attributes` list beside `categories`
-(Jia et al., "Fashionpedia", ECCV 2020, https://github.com/cvdfoundation/fashionpedia). A file's own `categories` and
-`attributes` are its vocabulary, so ids are kept as the file has them, sparse or not. What a training run would trip
-over later is checked while the file is read: an error names every kind of problem, its count and its first cases.
+(Jia et al., "Fashionpedia", ECCV 2020, https://github.com/cvdfoundation/fashionpedia). COCO's own files, which have
+neither, are those of data without attributes. A file's own `categories` and `attributes` are its vocabulary, so ids are
+kept as the file has them, sparse or not. What a training run would trip over later is checked while the file is read:
+an error names every kind of problem, its count and its first cases.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _RESULT_KEYS = ("image_id", "category_id", "attribute_ids", "segmentation", "sco
 SHOWN = 5  # cases that a message names before it only counts
 LARGEST_SIDE = 2**17  # pixels; no photo has more, and the rasteriser's memory grows with the length of the outline
 _ENTRY_FIELDS = {"id": int, "name": str}
-FIELDS: dict[str, dict[str, Any]] = {  # the lists that a file must have, and the types in their entries
+FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in their entries
     "categories": _ENTRY_FIELDS,
     "attributes": _ENTRY_FIELDS,
     "images": {"id": int, "file_name": str, "width": int, "height": int},
@@ -259,14 +260,20 @@ def read_annotations(annotation_file: Path) -> dict[str, list[dict]]:
         size = annotation_file.stat().st_size
         message = f"{annotation_file} ({size:,} bytes) is not valid JSON, or an incomplete download: {error}"
         raise ValueError(message) from error
-    sections = content if isinstance(content, dict) else {}
-    missing = [name for name in FIELDS if not isinstance(sections.get(name), list)]
+    lists = lists_of(content)
+    missing = [name for name in FIELDS if name not in lists]
     if missing:
-        found = first_cases(sorted(sections)) if sections else type(content).__name__
+        found = first_cases(sorted(content)) if content and isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{annotation_file} lacks {missing}: expected the lists {list(FIELDS)}, found {found}.")
     for problems in (_entry_problems, reference_problems, _geometry_problems):  # each relies on the one before
-        _refuse(annotation_file, problems(content))
-    return {name: content[name] for name in FIELDS}
+        _refuse(annotation_file, problems(lists))
+    return lists
+
+
+def lists_of(content: Any) -> dict[str, list]:
+    """Those of a file's lists that it has; plain COCO files have no attributes, which is as good as an empty list."""
+    sections = {"attributes": []} | content if isinstance(content, dict) else {}
+    return {name: sections[name] for name in FIELDS if isinstance(sections.get(name), list)}
 
 
 def _refuse(annotation_file: Path, problems: dict[str, list]) -> None:

@@ -30,6 +30,7 @@ from .annotations import (
     encloses_area,
     entry_fault,
     first_cases,
+    lists_of,
     reference_problems,
     segmentation_fault,
 )
@@ -189,16 +190,18 @@ def _read_lists(annotation_file: Path, errors: _Findings) -> dict[str, list] | N
         message = f"{annotation_file} is not valid JSON, or an incomplete download: {error}"
         errors.add("annotation files that cannot be read", message)
         return None
-    lists = content if isinstance(content, dict) else {}
-    missing = [name for name in FIELDS if not isinstance(lists.get(name), list)]
+    lists = lists_of(content)
+    missing = [name for name in FIELDS if name not in lists]
     if missing:
-        found = first_cases(sorted(map(repr, lists))) if lists else type(content).__name__
+        found = (
+            first_cases(sorted(map(repr, content))) if content and isinstance(content, dict) else type(content).__name__
+        )
         message = f"{annotation_file} lacks {missing}: expected the lists {list(FIELDS)}, found {found}"
         errors.add("annotation files that lack a list", message)
         return None
     empty = [f"{name!r} of {annotation_file}" for name in ("images", "categories") if not lists[name]]
     errors.add("empty lists", *empty)
-    return {name: lists[name] for name in FIELDS}
+    return lists
 
 
 def _count(content: dict[str, list]) -> Counts:

@@ -50,8 +50,9 @@ class ImageFiles:
 
 def find_annotation_file(data_dir: Path, split: str) -> Path:
     """The annotation file of a split. Raises FileNotFoundError with what was looked for and what is there."""
-    names = (f"instances_attributes_{split}2020.json", f"instances_attributes_{split}.json")
-    files = [folder / name for folder in (data_dir, data_dir / "annotations") for name in names]
+    kinds = ("instances_attributes_{}2020", "instances_attributes_{}", "instances_{}", "{}")
+    files = [folder / f"{kind.format(split)}.json" for folder in (data_dir, data_dir / "annotations") for kind in kinds]
+    files.append(data_dir / split / "_annotations.coco.json")  # as Roboflow exports it
     found = next((file for file in files if file.is_file()), None)
     if found is None:
         raise FileNotFoundError(not_found(f"annotation file of split {split!r}", files, data_dir))

@@ -24,7 +24,7 @@ class DataArguments:
 
     data_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder in Fashionpedia's layout. Without it, synthetic ensembles are drawn on the fly."},
+        metadata={"help": "Folder in Fashionpedia's or COCO's layout. Without it, synthetic ensembles are drawn."},
     )
     train_split: str = field(default="train", metadata={"help": "Split to learn from."})
     eval_split: str = field(default="val", metadata={"help": "Split of the final figures."})
@@ -43,11 +43,15 @@ class DataArguments:
     keep_in_memory: bool = field(
         default=False, metadata={"help": "Decode or draw every training photo once, before the first step."}
     )
-    image_size: list[int] = field(
-        default_factory=lambda: [1024, 1024], metadata={"help": "Canvas: height and width in pixels."}
+    image_size: list[int] | None = field(
+        default=None,
+        metadata={"help": "Canvas: height and width in pixels. By default the saved model's, else 1024 1024."},
     )
-    image_mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
-    image_std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    image_mean: list[float] = field(
+        default_factory=lambda: [0.485, 0.456, 0.406],
+        metadata={"help": "Normalisation of the channels, which is the backbone's. A saved model has its own."},
+    )
+    image_std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225], metadata={"help": "Likewise."})
     scale_range: list[float] = field(
         default_factory=lambda: [0.5, 2.0], metadata={"help": "Large scale jittering: least and greatest ratio."}
     )
@@ -61,8 +65,9 @@ class DataArguments:
 
     def __post_init__(self):
         for name, length in (("image_size", 2), ("scale_range", 2), ("image_mean", 3), ("image_std", 3)):
-            if len(getattr(self, name)) != length:
-                raise ValueError(f"`{name}` needs {length} numbers, found {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and len(value) != length:
+                raise ValueError(f"`{name}` needs {length} numbers, found {value}.")
 
     def augmentation(self) -> Augmentation:
         return Augmentation(
@@ -79,7 +84,10 @@ class ModelArguments:
 
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "A saved Fashion DETR to go on from (Hub id or folder), instead of the three below."},
+        metadata={
+            "help": "A saved Fashion DETR to start from (folder or Hub id), instead of the three below. It learns the "
+            "labels of the data; what it knows of those with the same name is kept."
+        },
     )
     backbone: str | None = field(
         default=None, metadata={"help": "Name for FashionDetrConfig.from_backbone: resnet50, swin_base, a timm model."}
