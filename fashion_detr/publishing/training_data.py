@@ -1,0 +1,175 @@
+"""What a model learned from: how much of what, and under which terms. What nobody stated stays unknown."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..configuration_fashion_detr import FashionDetrConfig
+from ..data.dataset import Example, FashionpediaExamples, set_aside
+from ..data.fashionpedia import load_fashionpedia
+from ..data.images import find_annotation_file
+from ..data.priors import pairs_of
+from ..data.synthetic import SyntheticEnsembles
+from ..training.arguments import DataArguments
+from .run import Run
+
+APACHE = "Apache-2.0"
+# Beginning of the description in a data set's own files -> the terms of its annotations, which COCO's format has no
+# place for: its `licenses` are those of the photos.
+ANNOTATION_TERMS = {"Clothing Co-Parsing": APACHE, "Fashionpedia": "CC BY 4.0"}
+# The rarest category is on one figure in thirty.
+FIGURES_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class Splits:
+    """
+    The data of a run, as train.py took it.
+
+    Attributes:
+        train, held_out: What was learned from, and what the figures were measured on.
+        annotation_file: Where the labels of `train` are; `None` where figures are drawn, or the data is packed.
+        is_drawn: Whether they are no photos, but drawn.
+    """
+
+    train: Sequence[Example]
+    held_out: Sequence[Example]
+    annotation_file: Path | None
+    is_drawn: bool
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """
+    What a card tells of the data. `None` stands for what is not known.
+
+    Attributes:
+        name, url: What it is called, and where it is from.
+        annotations_terms, photos_terms: Their licences.
+        num_images: How many photos were learned from.
+        instances: Category -> its instances in them, for every category of the vocabulary.
+        never_shown: The categories of the vocabulary that no photo shows.
+        is_drawn: No photos, but figures drawn by this project's code.
+    """
+
+    name: str | None = None
+    url: str | None = None
+    annotations_terms: str | None = None
+    photos_terms: str | None = None
+    num_images: int | None = None
+    instances: Mapping[str, int] | None = None
+    never_shown: Sequence[str] | None = None
+    is_drawn: bool = False
+
+
+def open_splits(run: Run, canvas: tuple[int, int], data_dir: Path | None = None) -> Splits | None:
+    """
+    The data of a run; `None` where nothing tells where it is, or it is no longer there.
+
+    Args:
+        run: The run.
+        canvas: Height and width of drawn figures, in pixels.
+        data_dir: Where the data is now, if not where it was.
+
+    Raises:
+        FileNotFoundError: a split is missing.
+        ValueError: a split is broken.
+    """
+    arguments = run.arguments()
+    options = arguments[1] if arguments else DataArguments()
+    if data_dir is None and arguments and options.data_dir is None:
+        return _draw(run, options, canvas)
+    if data_dir is None and options.data_dir is not None and Path(options.data_dir).is_dir():
+        data_dir = Path(options.data_dir)
+    if data_dir is None:
+        return None
+    train = FashionpediaExamples(load_fashionpedia(data_dir, options.train_split))
+    if options.selection_images:
+        _, train = set_aside(train, options.selection_images, run.seed)
+    held_out = FashionpediaExamples(load_fashionpedia(data_dir, options.eval_split))
+    try:
+        annotation_file = find_annotation_file(data_dir, options.train_split)
+    except FileNotFoundError:
+        annotation_file = None
+    return Splits(train, held_out, annotation_file, is_drawn=False)
+
+
+def _draw(run: Run, options: DataArguments, canvas: tuple[int, int]) -> Splits:
+    def draw(split: str, count: int) -> SyntheticEnsembles:
+        return SyntheticEnsembles(count, *canvas, run.seed, split, options.synthetic_categories)
+
+    train = draw(options.train_split, options.synthetic_train_images)
+    return Splits(train, draw(options.eval_split, options.synthetic_eval_images), None, is_drawn=True)
+
+
+def describe(
+    splits: Splits | None, config: FashionDetrConfig, name: str | None = None, terms: str | None = None
+) -> TrainingData:
+    """
+    What a card tells of the data.
+
+    Args:
+        splits: The data, if it is there.
+        config: The configuration of the model that learned from it.
+        name, terms: What the person states; it goes before what the data's own files say.
+
+    Raises:
+        ValueError: the data has a category that the model does not know.
+    """
+    if splits is None:
+        return TrainingData(name, annotations_terms=terms or _annotation_terms(name), photos_terms=terms)
+    counts = _count(splits, config)
+    shown = {label for label, count in counts.items() if count}
+    facts = {
+        "num_images": len(splits.train),
+        "never_shown": [label for label in config.id2label.values() if label not in shown],
+        "is_drawn": splits.is_drawn,
+    }
+    if splits.is_drawn:
+        return TrainingData(
+            "synthetic ensembles, dressed figures that this project's code draws", None, APACHE, APACHE, **facts
+        )
+    header = _header(splits.annotation_file)
+    description = " ".join(str(header["info"].get("description") or "").split()) or None
+    return TrainingData(
+        name=name or description,
+        url=header["info"].get("url") or None,
+        annotations_terms=terms or _annotation_terms(name or description),
+        photos_terms=terms or ", ".join(header["licenses"]) or None,
+        instances=counts,
+        **facts,
+    )
+
+
+def _annotation_terms(name: str | None) -> str | None:
+    """The terms of the annotations of a data set that is known."""
+    return next((its for known, its in ANNOTATION_TERMS.items() if (name or "").startswith(known)), None)
+
+
+def _count(splits: Splits, config: FashionDetrConfig) -> dict[str, int]:
+    """Instances of every category of the vocabulary in the training data; of drawn figures in the first ones."""
+    if splits.is_drawn:
+        figures = (splits.train[index] for index in range(min(FIGURES_LOOKED_AT, len(splits.train))))
+        found = Counter(annotation["category_id"] for figure in figures for annotation in figure["annotations"])
+    else:
+        found = Counter(category_id for category_id, _ in pairs_of(splits.train))
+    unknown = sorted(set(found) - set(config.category_ids))
+    if unknown:
+        raise ValueError(
+            f"The model does not know category {unknown[0]} of the training data: it has learned from other data."
+        )
+    return {config.id2label[index]: found[category_id] for index, category_id in enumerate(config.category_ids)}
+
+
+def _header(annotation_file: Path | None) -> dict[str, Any]:
+    """What an annotation file says of itself: `info`, a mapping, and `licenses`, names."""
+    content = {} if annotation_file is None else json.loads(annotation_file.read_text(encoding="utf-8"))
+    info, licenses = content.get("info"), content.get("licenses")
+    names = [entry.get("name") for entry in licenses if isinstance(entry, dict)] if isinstance(licenses, list) else []
+    return {
+        "info": info if isinstance(info, dict) else {},
+        "licenses": [str(one) for one in dict.fromkeys(names) if one],
+    }
