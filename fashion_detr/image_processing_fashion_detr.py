@@ -246,7 +246,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             config ([`FashionDetrConfig`], *optional*):
                 The model's vocabulary; Fashionpedia's by default.
             threshold (`float`, *optional*, defaults to 0.5):
-                Least score: class probability times the mean probability inside the mask.
+                Least score: class probability times the IoU that the mask can be expected to have.
             attribute_threshold (`float`, *optional*):
                 Least probability of an attribute; by default the configuration's `attribute_thresholds`, else 0.3.
             mask_threshold (`float`, *optional*, defaults to 0.5):
@@ -396,8 +396,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
     def _images(outputs, config: FashionDetrConfig, mask_threshold: float = 0.5) -> Iterator[dict[str, Any]]:
         """
         Image by image, on the CPU: `mask_logits` `(N, h, w)` cropped to the image's part of the canvas, `valid_size`,
-        `attributes` `(N, A)` in 0..1, and `scores` `(N, K)`: class probability times mask quality, the mean
-        probability inside the mask.
+        `attributes` `(N, A)` in 0..1, and `scores` `(N, K)`: class probability times mask quality, the IoU
+        that the mask can be expected to have if the pixels' probabilities are true.
         """
         num_classes = outputs.class_queries_logits.shape[-1]
         if num_classes != config.num_labels:
@@ -415,7 +415,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             masks = masks[:, :rows, :columns].float().cpu()
             probability = masks.sigmoid().flatten(1)
             inside = probability > mask_threshold
-            quality = (probability * inside).sum(1) / inside.sum(1).clamp(min=1)
+            union = torch.where(inside, 1, probability).sum(1)
+            quality = (probability * inside).sum(1) / union.clamp(min=1)
             yield {
                 "mask_logits": masks,
                 "valid_size": valid_size,

@@ -65,7 +65,7 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
             inputs (`str`, `PIL.Image.Image`, or a list of them):
                 Photos: paths, URLs, base64 texts, or images.
             threshold (`float`, *optional*, defaults to 0.5):
-                Least score: class probability times the mean probability inside the mask.
+                Least score: class probability times the IoU that the mask can be expected to have.
             mask_threshold (`float`, *optional*, defaults to 0.5):
                 Probability from which a pixel belongs to the mask.
             attribute_threshold (`float`, *optional*):
