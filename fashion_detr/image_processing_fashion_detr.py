@@ -1,13 +1,15 @@
 """Image processor of Fashion DETR: photos and annotations in, garments with masks and attributes out."""
 
+import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
@@ -27,6 +29,12 @@ except ImportError:  # only annotations need it
     coco_mask = None
 
 ORIENTATION = Base.Orientation.value
+
+# A file of some kilobytes can hold an image that fills the memory, so one that says of itself to have more pixels is
+# not decoded. The largest sensors in wide use, of phones and of medium format cameras, have 108 million.
+MAX_PIXELS = 120_000_000
+# What Pillow raises on damaged files, as far as it is known.
+DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 # Full-size masks are computed so many pixels at a time, as floats that stay in the processor's cache.
 PIXELS_PER_CHUNK = 256_000
@@ -76,7 +84,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
 
         Args:
             images (image or list of images):
-                PIL images, paths, `np.ndarray` or `torch.Tensor`, `(H, W, 3)` or `(3, H, W)`, values 0 to 255.
+                PIL images, paths, the `bytes` of image files, or `np.ndarray` or `torch.Tensor`, `(H, W, 3)` or
+                `(3, H, W)`, values 0 to 255.
             annotations (`dict` or list of `dict`, *optional*):
                 One `{"image_id": ..., "annotations": [...]}` an image, with Fashionpedia's annotation dictionaries:
                 `category_id`, `attribute_ids` and `segmentation` as polygons, uncompressed or compressed run lengths,
@@ -122,7 +131,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return batch
 
     def fetch_images(self, images):
-        """Opens paths and URLs with Pillow; greyscale arrays get a channel; everything else passes."""
+        """Opens paths, URLs and the bytes of files with Pillow; greyscale arrays get a channel; all else passes."""
         if isinstance(images, (list, tuple)):
             return [self.fetch_images(image) for image in images]
         if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
@@ -437,37 +446,82 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return target_sizes
 
 
-def open_image(path) -> Image.Image:
+def open_image(source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
-    Reads a photo whole; raises `ValueError` with the path where it is no image, or is cut short.
+    Reads a photo whole, of an animation the first frame.
 
-    A missing file raises `FileNotFoundError`. URLs are fetched by transformers' own loader.
+    Args:
+        source (path, URL, `bytes` or file object):
+            Where the photo is, or the content of its file. URLs are fetched by transformers' own loader.
+        max_pixels (`int`, *optional*, defaults to 120 million):
+            The largest number of pixels. It is held against the header of the file, before anything is decoded.
+
+    Raises:
+        ValueError: it is no image, cut short, damaged or too large; the message names the path, if there is one.
+        FileNotFoundError: there is no such file.
     """
-    if isinstance(path, str) and path.startswith(("http://", "https://")):
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
         from transformers.image_utils import load_image
 
-        return load_image(path)
+        return load_image(source)
+    name = source if isinstance(source, str) or hasattr(source, "__fspath__") else "The file"
     try:
-        image = Image.open(path)
-        image.load()
+        image = _open(io.BytesIO(source) if isinstance(source, bytes) else source, max_pixels)
+        _load(image, max_pixels)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as an image: {error}") from error
+    return image
+
+
+def _open(source, max_pixels: int) -> Image.Image:
+    """Looks at the header of a path or file object; raises `ValueError` with what is wrong, `FileNotFoundError`."""
+    try:
+        return Image.open(source)
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}. Is the file complete, and a photo?") from error
-    return image
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            "it is empty, or not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file, whatever its name says."
+        ) from error
+    except Image.DecompressionBombError as error:
+        # Pillow has a limit of its own, beyond which it gives no image that could be asked for its size.
+        found = re.search(r"(\d+) pixels", str(error))
+        raise ValueError(_too_large(int(found[1]) if found else None, max_pixels)) from error
+    except DAMAGED as error:
+        raise ValueError(f"{error}. Is the file complete, and a photo?") from error
+
+
+def _load(image: Image.Image, max_pixels: int) -> None:
+    """Decodes an image, unless it is in memory already; raises `ValueError` with what is wrong."""
+    if isinstance(image, ImageFile.ImageFile):
+        if image.width * image.height > max_pixels:
+            raise ValueError(_too_large(image.width * image.height, max_pixels))
+        if image.format == "EPS":  # Pillow would have Ghostscript run it
+            raise ValueError("an EPS file is a program, which is not run here. Save it as PNG or JPEG first.")
+    try:
+        image.load()
+    except DAMAGED as error:
+        raise ValueError(f"{error}. Is the file complete, and a photo?") from error
+
+
+def _too_large(pixels: int | None, max_pixels: int) -> str:
+    found = "too many" if pixels is None else f"{pixels / 1e6:,.0f}"
+    return (
+        f"it has {found} megapixels; the limit, which keeps it from filling the memory, is {max_pixels / 1e6:,.0f}. "
+        "Make it smaller first."
+    )
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """
     Any Pillow image upright and as 8-bit RGB: EXIF orientation, 16 bit, palettes; transparency becomes white. What is
-    so already is returned as it is.
+    so already is returned as it is. Raises `ValueError` where the file that it comes from is damaged or too large.
     """
     try:
-        image.load()
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-    except OSError as error:
-        raise ValueError(f"The image cannot be decoded: {error}. Is the file complete?") from error
+        _load(image, MAX_PIXELS)
+    except ValueError as error:
+        raise ValueError(f"The image cannot be decoded: {error}") from error
+    image = _upright(image)
     if image.mode.startswith("I") or image.mode == "F":
         # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values.
         values = np.asarray(image, dtype=np.float32)
@@ -477,6 +531,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as the EXIF orientation says; as it lies where the EXIF data are damaged, like browsers show it."""
+    try:
+        return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises whatever it meets on its way through them
+        return image
 
 
 def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> np.ndarray:
