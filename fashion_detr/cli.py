@@ -7,18 +7,18 @@ that help and errors of usage come at once.
 
 import argparse
 import json
-import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cli_data import add_data
+from .cli_demo import add_demo
 from .cli_error import CommandError
+from .cli_model import add_device_option, add_model_option, load_model, model_source, require_device
 from .cli_publish import add_publish
 
 if TYPE_CHECKING:
@@ -30,18 +30,6 @@ if TYPE_CHECKING:
 
 PHOTO_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 RESULT_SUFFIXES = (".png", ".json")
-# Any one file of each group makes that part of a model.
-MODEL_FILES = {
-    "configuration": ("config.json",),
-    "weights": (
-        "model.safetensors",
-        "model.safetensors.index.json",
-        "pytorch_model.bin",
-        "pytorch_model.bin.index.json",
-    ),
-    "image processor": ("preprocessor_config.json", "processor_config.json"),
-}
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 LABELS_PER_LINE = 4
 
 
@@ -49,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit status: 0 = done, 1 = a part of it failed, 2 = it could not run."""
     parser = argparse.ArgumentParser(prog="fashion-detr", description="Garments, parts and accessories in photos.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add_command in (_add_predict, _add_evaluate, add_data, add_publish):
+    for add_command in (_add_predict, _add_evaluate, add_data, add_publish, add_demo):
         add_command(commands)
     arguments = parser.parse_args(argv)
     try:
@@ -66,12 +54,12 @@ def _add_predict(commands: Any) -> None:
         description="For every photo an overlay, OUTPUT/NAME.png, and its objects with their masks, OUTPUT/NAME.json.",
     )
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="a photo, or a folder of photos")
-    parser.add_argument("--model", required=True, help="folder of a trained model, or its id on the Hub (owner/name)")
+    add_model_option(parser)
     parser.add_argument("--output", required=True, type=Path, help="folder for the results; made if it is missing")
     parser.add_argument("--threshold", type=_fraction, default=0.5, help="least score of an object (0.5)")
     parser.add_argument("--attribute_threshold", type=_fraction, help="least probability of one (the model's)")
     parser.add_argument("--top_k", type=_positive, default=100, help="largest number of objects in a photo (100)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (cpu)")
+    add_device_option(parser)
     parser.set_defaults(run=predict)
 
 
@@ -88,7 +76,7 @@ def predict(arguments: argparse.Namespace) -> int:
     photos = _list_photos(arguments.photos)
     results = [arguments.output / name for name in _result_names(photos)]
     _check_output(arguments.output, photos, results)
-    predictor = _Predictor.load(_model_source(arguments.model), arguments)
+    predictor = _Predictor.load(model_source(arguments.model), arguments)
     status = 0
     for photo, result in zip(photos, results):
         started = time.perf_counter()
@@ -115,8 +103,8 @@ class _Predictor:
 
     @classmethod
     def load(cls, source: str, arguments: argparse.Namespace) -> "_Predictor":
-        _require_device(arguments.device)
-        model, processor = _load_model(source)
+        require_device(arguments.device)
+        model, processor = load_model(source)
         return cls(
             model.to(arguments.device), processor, arguments.threshold, arguments.attribute_threshold, arguments.top_k
         )
@@ -261,65 +249,6 @@ def _read_photo(path: Path) -> "Image.Image":
         raise ValueError(f"{path}: {error}") from error
 
 
-def _load_model(source: str) -> "tuple[FashionDetrForInstanceSegmentation, FashionDetrImageProcessor]":
-    """
-    The model and the image processor of a folder, or of the Hub.
-
-    Raises:
-        CommandError: a file is damaged, they do not belong together, or it is another model.
-    """
-    from . import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
-
-    try:
-        with _quiet_transformers():
-            kind = FashionDetrConfig.get_config_dict(source)[0].get("model_type")
-            if kind != FashionDetrConfig.model_type:
-                raise ValueError(f"it is a model of type {kind!r}, expected {FashionDetrConfig.model_type!r}")
-            model, report = FashionDetrForInstanceSegmentation.from_pretrained(source, output_loading_info=True)
-            processor = FashionDetrImageProcessor.from_pretrained(source)
-    except Exception as error:  # a damaged file can raise anything in the libraries that parse it
-        raise CommandError(f"The model {source} cannot be loaded: {error}") from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise CommandError(
-            f"The weights of the model {source} do not fit its config.json: {len(missing)} tensors are missing, such "
-            f"as {missing[0]!r}. Save both with `save_pretrained`."
-        )
-    return model, processor
-
-
-def _require_device(device: str) -> None:
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise CommandError("--device cuda: PyTorch sees no CUDA device here. Use --device cpu.")
-
-
-def _model_source(name: str) -> str:
-    """
-    The folder or the id on the Hub that `--model` means; an id is `owner/name` where no folder `owner` is here.
-
-    Raises:
-        CommandError: there is no such folder, or it lacks files.
-    """
-    if HUB_ID.fullmatch(name) and not Path(name).parent.exists():
-        return name
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise CommandError(f"The model folder {folder} does not exist. --model takes a folder made by training.")
-    lacking = [
-        f"its {part} ({files[0]})"
-        for part, files in MODEL_FILES.items()
-        if not any((folder / file).is_file() for file in files)
-    ]
-    if lacking:
-        raise CommandError(
-            f"The model folder {folder} lacks {' and '.join(lacking)}. Model and image processor are written there by "
-            "training, or by their `save_pretrained`."
-        )
-    return str(folder)
-
-
 def _add_evaluate(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
@@ -330,7 +259,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--model", help="folder of a trained model, or its id on the Hub (owner/name)")
     parser.add_argument("--data_dir", type=Path, help="data set in Fashionpedia's layout")
     parser.add_argument("--split", default="val", help="split of the data set (val)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (cpu)")
+    add_device_option(parser)
     parser.add_argument(
         "--save_attribute_thresholds",
         action="store_true",
@@ -397,9 +326,9 @@ def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecisio
     from .training.evaluation import Evaluation
     from .training.report import model_document
 
-    _require_device(arguments.device)
+    require_device(arguments.device)
     vocabulary = read_split_vocabulary(arguments.data_dir, arguments.split)
-    model, processor = _load_model(_model_source(arguments.model))
+    model, processor = load_model(model_source(arguments.model))
     _require_vocabulary(model.config, vocabulary, arguments)
     model.to(arguments.device)
     examples = FashionpediaExamples(load_fashionpedia(arguments.data_dir, arguments.split))
@@ -442,22 +371,6 @@ def _require_vocabulary(config: "FashionDetrConfig", vocabulary: "Vocabulary", a
                 f"{len(getattr(config, field))} in the model, {len(expected[field])} in the data. "
                 "A model is measured on the labels that it was trained on."
             )
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Holds back transformers' progress bars and reports: what goes wrong is said once, by us."""
-    from transformers.utils import logging
-
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
 
 
 def _fraction(text: str) -> float:

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .cli_error import CommandError
+from .cli_model import load_model, model_source, quiet_transformers
 
 DTYPES = ("float32", "bfloat16")
 
@@ -78,17 +79,16 @@ def _check(arguments: argparse.Namespace) -> None:
 def _make(folder: Path, arguments: argparse.Namespace) -> None:
     import torch
 
-    from .cli import _load_model, _model_source, _quiet_transformers
     from .publishing.folder import write_folder
     from .publishing.run import read_run
     from .publishing.training_data import describe, open_splits
 
     run = read_run(arguments.run_dir)
-    model, processor = _load_model(_model_source(str(arguments.run_dir)))
+    model, processor = load_model(model_source(str(arguments.run_dir)))
     splits = open_splits(run, (processor.size["height"], processor.size["width"]), arguments.data_dir)
     data = describe(splits, model.config, arguments.data_name, arguments.data_license)
     dtype = getattr(torch, arguments.dtype)
-    with _quiet_transformers():
+    with quiet_transformers():
         write_folder(folder, arguments.repo_id, model, processor, run, splits, data, dtype, arguments.license)
 
 

@@ -1,0 +1,117 @@
+"""Which model a command works with, and loading it."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .cli_error import CommandError
+
+if TYPE_CHECKING:
+    from . import FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+
+# Any one file of each group makes that part of a model.
+MODEL_FILES = {
+    "configuration": ("config.json",),
+    "weights": (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ),
+    "image processor": ("preprocessor_config.json", "processor_config.json"),
+}
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+# In a clone of the repository, or installed from one with `pip install -e`.
+DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "fashion-detr-lite0-ccp"
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        default=str(DEFAULT_MODEL) if DEFAULT_MODEL.is_dir() else None,
+        required=not DEFAULT_MODEL.is_dir(),
+        help="folder of a trained model, or its id on the Hub (owner/name); by default the repository's own, for "
+        "street photos",
+    )
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (cpu)")
+
+
+def load_model(source: str) -> "tuple[FashionDetrForInstanceSegmentation, FashionDetrImageProcessor]":
+    """
+    The model and the image processor of a folder, or of the Hub.
+
+    Raises:
+        CommandError: a file is damaged, they do not belong together, or it is another model.
+    """
+    from . import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+
+    try:
+        with quiet_transformers():
+            kind = FashionDetrConfig.get_config_dict(source)[0].get("model_type")
+            if kind != FashionDetrConfig.model_type:
+                raise ValueError(f"it is a model of type {kind!r}, expected {FashionDetrConfig.model_type!r}")
+            model, report = FashionDetrForInstanceSegmentation.from_pretrained(source, output_loading_info=True)
+            processor = FashionDetrImageProcessor.from_pretrained(source)
+    except Exception as error:  # a damaged file can raise anything in the libraries that parse it
+        raise CommandError(f"The model {source} cannot be loaded: {error}") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise CommandError(
+            f"The weights of the model {source} do not fit its config.json: {len(missing)} tensors are missing, such "
+            f"as {missing[0]!r}. Save both with `save_pretrained`."
+        )
+    return model, processor
+
+
+def require_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CommandError("--device cuda: PyTorch sees no CUDA device here. Use --device cpu.")
+
+
+def model_source(name: str) -> str:
+    """
+    The folder or the id on the Hub that `--model` means; an id is `owner/name` where no folder `owner` is here.
+
+    Raises:
+        CommandError: there is no such folder, or it lacks files.
+    """
+    if HUB_ID.fullmatch(name) and not Path(name).parent.exists():
+        return name
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise CommandError(f"The model folder {folder} does not exist. --model takes a folder made by training.")
+    lacking = [
+        f"its {part} ({files[0]})"
+        for part, files in MODEL_FILES.items()
+        if not any((folder / file).is_file() for file in files)
+    ]
+    if lacking:
+        raise CommandError(
+            f"The model folder {folder} lacks {' and '.join(lacking)}. Model and image processor are written there by "
+            "training, or by their `save_pretrained`."
+        )
+    return str(folder)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Holds back transformers' progress bars and reports: what goes wrong is said once, by us."""
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
