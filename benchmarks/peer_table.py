@@ -34,6 +34,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "AP_IoU": percent("AP_IoU"),
     "AP_IoU+F1": percent("AP_IoU+F1"),
     "AP50 / AP75": percent("AP50_IoU", "AP75_IoU"),
+    "AP_IoU / +F1, frequent categories": percent("AP_IoU_frequent", "AP_IoU+F1_frequent"),
     "AP s / m / l": percent("AP_IoU_small", "AP_IoU_medium", "AP_IoU_large"),
     "AP covered 0-25 / 25-50 / 50-100 %": percent(
         "AP_IoU_covered_0_25", "AP_IoU_covered_25_50", "AP_IoU_covered_50_100"
