@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,9 +63,8 @@ def main(arguments: list[str]) -> None:
     trainer = FashionTrainer(
         model=model, args=args, train_dataset=train, eval_dataset=selection, processing_class=processor
     )
-    started = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
-    minutes = (time.monotonic() - started) / 60
+    minutes = trainer.training_minutes
     logger.info("Training took %.1f minutes", minutes)
 
     if selection.examples is not final.examples:  # the final figures stay unseen

@@ -25,7 +25,7 @@ from fashion_detr.cli import main
 from fashion_detr.metrics import FashionAveragePrecision
 from fashion_detr.publishing.card import render_card
 from fashion_detr.publishing.project_files import TEMPLATE, project_file
-from fashion_detr.publishing.run import RESUMED, read_run
+from fashion_detr.publishing.run import read_run
 from fashion_detr.publishing.training_data import describe, open_splits
 from fashion_detr.training.backbone_weights import LITE0_WHEEL
 from fashion_detr.training.report import figures_document, write_report
@@ -266,13 +266,6 @@ def test_a_model_without_figures_claims_nothing(saved_model, tmp_path):
         "* Data: unknown." in card.text
         and "* Which categories its training data never shows is not known." in card.text
     )
-
-
-def test_a_run_that_was_interrupted_took_longer_than_was_measured(run_dir, tmp_path):
-    (run_dir / "train.log").write_text(f"{RESUMED}checkpoint-2\nTraining took 90.0 minutes\n")
-    card = published(run_dir, tmp_path / "folder")
-    assert "Training took at least 1.5 hours" in card.text
-    assert "co2_eq_emissions" not in card.data.to_dict()
 
 
 def test_drawings_are_no_photos(tiny_config, tmp_path):

@@ -18,7 +18,7 @@ from conftest import TINY_BACKBONE
 from safetensors.torch import load_file
 
 from fashion_detr.training.checkpoints import SEAL, fault, last_sound_checkpoint, seal
-from fashion_detr.training.trainer import step_schedule
+from fashion_detr.training.trainer import ELAPSED_FILE, step_schedule
 from fashion_detr.training.weight_average import WeightAverage
 
 ROOT = Path(__file__).parent.parent
@@ -97,7 +97,11 @@ def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path):
     newest = last_sound_checkpoint(tmp_path / "killed")
     weights = newest / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
+    complete = last_sound_checkpoint(tmp_path / "killed")
+    (complete / ELAPSED_FILE).write_text(json.dumps({"minutes": 60}))
+    seal(complete)
     log = run(command, tmp_path)
+    assert json.loads((tmp_path / "killed" / "metrics.json").read_text())["training_minutes"] > 60
     assert f"Passing over {newest}" in log and "Going on from" in log
     straight, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "killed"))
     assert straight.keys() == killed.keys()

@@ -249,7 +249,7 @@ def _cost(run: Run) -> dict[str, Any] | None:
     if minutes is None:
         return None
     time = f"{minutes:.1f} minutes" if minutes < 60 else f"{minutes / 60:.1f} hours"
-    return {"time": time, "hardware": _hardware(run.environment or {}), "is_part": run.was_resumed}
+    return {"time": time, "hardware": _hardware(run.environment or {})}
 
 
 def _hardware(environment: dict[str, Any]) -> str | None:
@@ -262,7 +262,7 @@ def _hardware(environment: dict[str, Any]) -> str | None:
 def _cost_metadata(run: Run, start: Start) -> dict[str, Any] | None:
     """What was measured, under the Hub's names; grams of CO2 are not among it."""
     cost = _cost(run)
-    if cost is None or cost["is_part"]:
+    if cost is None:
         return None
     metadata = {
         "source": "training time as measured; energy and emissions were not",

@@ -10,13 +10,12 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..training.arguments import DataArguments, ModelArguments
-from ..training.run_record import ENVIRONMENT_FILE, LOG_FILE, OPTIONS_FILE
+from ..training.run_record import ENVIRONMENT_FILE, OPTIONS_FILE
 
 METRICS_FILE = "metrics.json"
 METRICS_NEEDED = ("AP_IoU", "num_images", "num_attributes")
 OVERLAYS_FOLDER = "overlays"
 DEFAULT_SEED = 42  # of transformers' TrainingArguments
-RESUMED = "Going on from "  # what train.py logs
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,12 @@ class Run:
         options: The options that differ from the defaults; `None` = not recorded.
         environment: Where it ran; `None` = not recorded.
         metrics: The final figures, as fractions; `None` = nothing was measured.
-        was_resumed: Whether it went on after a kill, so that its measured time is that of the last part alone.
     """
 
     folder: Path
     options: dict[str, Any] | None
     environment: dict[str, Any] | None
     metrics: dict[str, Any] | None
-    was_resumed: bool
 
     @property
     def seed(self) -> int:
@@ -57,7 +54,6 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: one of them is broken; the message names it.
     """
-    log = folder / LOG_FILE
     metrics = _read(folder / METRICS_FILE, json.loads)
     missing = [name for name in METRICS_NEEDED if metrics is not None and name not in metrics]
     if missing:
@@ -67,7 +63,6 @@ def read_run(folder: Path) -> Run:
         options=_read(folder / OPTIONS_FILE, yaml.safe_load),
         environment=_read(folder / ENVIRONMENT_FILE, json.loads),
         metrics=metrics,
-        was_resumed=log.is_file() and RESUMED in log.read_text(encoding="utf-8", errors="replace"),
     )
 
 

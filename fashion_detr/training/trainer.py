@@ -1,7 +1,9 @@
 """transformers' Trainer for instance targets: streamed average precision, named loss terms, parameter groups."""
 
+import json
 import logging
 import math
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,6 +26,8 @@ from .weight_average import WeightAverage
 
 logger = logging.getLogger(__name__)
 
+ELAPSED_FILE = "elapsed.json"  # of a checkpoint: the minutes of training that made it
+
 
 class FashionTrainer(Trainer):
     """
@@ -38,6 +42,7 @@ class FashionTrainer(Trainer):
     * The backbone has a learning rate of its own; norms, biases and query embeddings do not decay.
     * Checkpoints are sealed, so that a run that was killed can tell which ones are complete.
     * With `ema_decay` the averaged weights are evaluated, and are the model's in the end.
+    * `training_minutes` counts what came before a resumed checkpoint too.
 
     Args:
         train_dataset, eval_dataset: [`~fashion_detr.data.dataset.FashionDataset`], the latter with ground truth.
@@ -49,6 +54,8 @@ class FashionTrainer(Trainer):
         self.evaluation: Evaluation | None = None
         self._term_sums: dict[str, torch.Tensor] = defaultdict(float)
         self._terms_since = 0  # the step after which they were summed
+        self._began = time.monotonic()
+        self._minutes_before = 0.0  # in the processes whose checkpoint this one goes on from
         self.average: WeightAverage | None = None
         if self.args.ema_decay:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -61,7 +68,12 @@ class FashionTrainer(Trainer):
         if isinstance(self.train_dataset, FashionDataset):
             self.add_callback(_EpochKey(self.train_dataset))
 
+    @property
+    def training_minutes(self) -> float:
+        return self._minutes_before + (time.monotonic() - self._began) / 60
+
     def train(self, *args, **kwargs):
+        self._began = time.monotonic()
         result = super().train(*args, **kwargs)
         if self.average is not None:
             self.average.keep()
@@ -139,8 +151,9 @@ class FashionTrainer(Trainer):
         checkpoint = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save:
             break_seal(checkpoint)
+            checkpoint.mkdir(parents=True, exist_ok=True)
+            (checkpoint / ELAPSED_FILE).write_text(json.dumps({"minutes": self.training_minutes}))
             if self.average is not None:
-                checkpoint.mkdir(parents=True, exist_ok=True)
                 self.average.save(checkpoint)
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         super()._save_checkpoint(model, trial)
@@ -153,6 +166,9 @@ class FashionTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        elapsed = Path(resume_from_checkpoint) / ELAPSED_FILE
+        if elapsed.is_file():  # a checkpoint that another program wrote has none
+            self._minutes_before = json.loads(elapsed.read_text())["minutes"]
         if self.average is not None:
             self.average.load(Path(resume_from_checkpoint))
 
