@@ -454,6 +454,7 @@ def test_the_command_serves_the_page_and_asks_nobody(model_folder, photo, tmp_pa
     process = subprocess.Popen(
         [sys.executable, "-c", WATCHED, "demo", "--model", str(model_folder), "--port", str(port)],
         env=environment | {"TMPDIR": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl+C
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
