@@ -1,0 +1,840 @@
+"""Image processor of Fashion DETR: photos and annotations in, garments with masks and attributes out."""
+
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_processing_base import BatchFeature
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
+from transformers.utils import is_torchvision_available
+
+from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig
+from .ontology_fashion_detr import PART_OF
+from .results_fashion_detr import FashionResult, encode_mask, mask_box
+
+if is_torchvision_available():
+    from torchvision.transforms.v2 import functional as tvF
+
+try:
+    from pycocotools import mask as coco_mask
+except ImportError:  # only annotations need it
+    coco_mask = None
+
+ORIENTATION = Base.Orientation.value
+
+# A file of some kilobytes can hold an image that fills the memory, so one that says of itself to have more pixels is
+# not decoded. The largest sensors in wide use, of phones and of medium format cameras, have 108 million.
+MAX_PIXELS = 120_000_000
+# What Pillow raises on damaged files, as far as it is known.
+DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+# Full-size masks are computed so many pixels at a time, as floats that stay in the processor's cache.
+PIXELS_PER_CHUNK = 256_000
+# With outlines in more than this share of its cells a mask is noise, and faster to compute as a whole.
+LONGEST_OUTLINE = 0.25
+# A part belongs to a garment that holds at least this share of it.
+PARENT_CONTAINMENT = 0.5
+
+# An attribute is reported from this probability on, unless the model's configuration knows better. F1 weighs what is
+# missed like what is invented, so the threshold that serves it best is half of the F1 that is reached (Lipton et al.,
+# "Optimal Thresholding of Classifiers to Maximize F1 Measure", 2014): 0.5 would suit a perfect model alone.
+ATTRIBUTE_THRESHOLD = 0.3
+
+
+class FashionDetrImageProcessor(TorchvisionBackend):
+    r"""
+    Prepares photos for [`FashionDetrForInstanceSegmentation`] and turns its output into garments.
+
+    Every photo is resized to fit the canvas `size`, keeping its aspect, and put at the top left; the rest is padding.
+    So photos of any sizes make one batch. Palette, greyscale, 16-bit and transparent images (on white) are converted
+    to RGB, and the EXIF orientation is applied.
+
+    Args:
+        size (`dict`, *optional*, defaults to `{"height": 1024, "width": 1024}`):
+            The canvas, in pixels.
+        do_resize (`bool`, *optional*, defaults to `True`):
+            `False` keeps the size of photos that fit the canvas already.
+        image_mean, image_std (`list[float]`, *optional*, default to ImageNet's):
+            Normalisation of the three channels; has to be that of the backbone's weights.
+    """
+
+    _auto_class = "AutoImageProcessor"
+    model_input_names = ["pixel_values", "pixel_mask"]
+    resample = PILImageResampling.BILINEAR
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    size = {"height": 1024, "width": 1024}
+    default_to_square = True
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+
+    def preprocess(self, images, annotations=None, config=None, **kwargs) -> BatchFeature:
+        """
+        Prepares a batch for the model.
+
+        Args:
+            images (image or list of images):
+                PIL images, paths, the `bytes` of image files, or `np.ndarray` or `torch.Tensor`, `(H, W, 3)` or
+                `(3, H, W)`, values 0 to 255.
+            annotations (`dict` or list of `dict`, *optional*):
+                One `{"image_id": ..., "annotations": [...]}` an image, with Fashionpedia's annotation dictionaries:
+                `category_id`, `attribute_ids` and `segmentation` as polygons, uncompressed or compressed run lengths,
+                or an array `(H, W)` with values 0 to 1. Crowd annotations are left out.
+            config ([`FashionDetrConfig`], *optional*):
+                The model's vocabulary, which maps the data set's ids; Fashionpedia's by default.
+            kwargs:
+                Overrides of the processor's fields, and `return_tensors`.
+
+        Returns:
+            `BatchFeature` with `pixel_values` `(B, 3, H, W)` float32 and `pixel_mask` `(B, H, W)` int64 (1 = image);
+            with annotations also `mask_labels` (list of `(n, H, W)` float32, the covered share of every pixel),
+            `class_labels` (list of `(n,)` int64) and `attribute_labels` (list of `(n, A)` float32).
+
+        Raises:
+            ValueError: an unreadable image, an unknown id, a mask of another size than its image, a broken polygon.
+        """
+        if annotations is not None and isinstance(annotations, dict):
+            annotations = [annotations]
+        return super().preprocess(images, annotations, config, **kwargs)
+
+    def _preprocess_image_like_inputs(self, images, annotations, config, **kwargs) -> BatchFeature:
+        return_tensors = kwargs.pop("return_tensors", None)
+        if kwargs["size"].height is None or kwargs["size"].width is None:
+            raise ValueError(f"`size` has to give the canvas as 'height' and 'width', found {dict(kwargs['size'])}.")
+        images = self._prepare_image_like_inputs(
+            images,
+            do_convert_rgb=kwargs["do_convert_rgb"],
+            input_data_format=kwargs.get("input_data_format"),
+            device=kwargs.get("device"),
+        )
+        batch = self._preprocess(images, return_tensors=return_tensors, **kwargs)
+        if annotations is not None:
+            if len(annotations) != len(images):
+                raise ValueError(f"One annotation an image is needed: {len(images)} images, {len(annotations)} given.")
+            config = config or FashionDetrConfig()
+            labels = [
+                self._labels(annotation, image.shape[-2:], config, **kwargs)
+                for annotation, image in zip(annotations, images)
+            ]
+            for name in ("mask_labels", "class_labels", "attribute_labels"):
+                batch[name] = [label[name] for label in labels]
+        return batch
+
+    def fetch_images(self, images):
+        """Opens paths, URLs and the bytes of files with Pillow; greyscale arrays get a channel; all else passes."""
+        if isinstance(images, (list, tuple)):
+            return [self.fetch_images(image) for image in images]
+        if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
+            return open_image(images)
+        is_array = isinstance(images, (np.ndarray, torch.Tensor))
+        return images[None] if is_array and images.ndim == 2 else images
+
+    def process_image(self, image, do_convert_rgb: bool | None = None, **kwargs) -> torch.Tensor:
+        """One image of any kind as a `(3, H, W)` tensor, uint8 unless it came as floats."""
+        if isinstance(image, Image.Image):
+            image = np.array(to_rgb(image))
+            kwargs["input_data_format"] = "channels_last"
+        else:
+            if image.dtype in (np.uint16, torch.uint16):
+                image = (np.asarray(image) // 257).astype(np.uint8)
+            if image.shape[-1] == 3 and image.shape[0] != 3:
+                # The library would take a photo of one row, (1, W, 3), for a greyscale one, (1, H, W).
+                kwargs["input_data_format"] = kwargs.get("input_data_format") or "channels_last"
+        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+
+    def _preprocess(
+        self,
+        images: list[torch.Tensor],
+        do_resize: bool,
+        size: SizeDict,
+        resample,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean,
+        image_std,
+        return_tensors=None,
+        **kwargs,
+    ) -> BatchFeature:
+        if not images:
+            raise ValueError("There is no image: `images` is empty.")
+        canvases, masks = [], []
+        for image in images:
+            height, width = self._placed_size(image.shape[-2:], size, do_resize)
+            if (height, width) != tuple(image.shape[-2:]):
+                image = self.resize(image, SizeDict(height=height, width=width), resample=resample)
+            image = self.rescale_and_normalize(image, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+            canvas = image.new_zeros(image.shape[0], size.height, size.width)
+            canvas[:, :height, :width] = image
+            mask = torch.zeros(size.height, size.width, dtype=torch.int64, device=image.device)
+            mask[:height, :width] = 1
+            canvases.append(canvas)
+            masks.append(mask)
+        data = {"pixel_values": torch.stack(canvases), "pixel_mask": torch.stack(masks)}
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    @staticmethod
+    def _placed_size(image_size: Sequence[int], canvas: SizeDict, do_resize: bool) -> tuple[int, int]:
+        """Height and width that a photo takes on the canvas."""
+        height, width = image_size
+        if not do_resize:
+            if height > canvas.height or width > canvas.width:
+                raise ValueError(
+                    f"With `do_resize=False` a photo has to fit the canvas of {canvas.height} x {canvas.width} pixels, "
+                    f"found {height} x {width}."
+                )
+            return height, width
+        scale = min(canvas.height / height, canvas.width / width)
+        return (
+            min(canvas.height, max(1, round(height * scale))),
+            min(canvas.width, max(1, round(width * scale))),
+        )
+
+    def _labels(
+        self,
+        annotation: dict[str, Any],
+        image_size: Sequence[int],
+        config: FashionDetrConfig,
+        size: SizeDict,
+        do_resize: bool,
+        **kwargs,
+    ) -> dict[str, torch.Tensor]:
+        """The labels of one image on its canvas."""
+        class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
+        attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
+        if not isinstance(annotation, dict) or "annotations" not in annotation:
+            raise ValueError(
+                'Every image needs {"image_id": ..., "annotations": [...]}, found '
+                f"{sorted(annotation) if isinstance(annotation, dict) else type(annotation).__name__}."
+            )
+        instances, masks = decode_instances(annotation, image_size)
+        classes = torch.zeros(len(instances), dtype=torch.int64)
+        attributes = torch.zeros(len(instances), config.num_attributes)
+        for row, instance in enumerate(instances):
+            where = _where(annotation, instance, row)
+            classes[row] = known_index(class_index, instance["category_id"], "category", where)
+            for attribute_id in instance.get("attribute_ids") or ():
+                attributes[row, known_index(attribute_index, attribute_id, "attribute", where)] = 1
+
+        height, width = self._placed_size(image_size, size, do_resize)
+        canvas = torch.zeros(len(instances), size.height, size.width)
+        if len(instances):
+            if (height, width) != tuple(image_size):
+                masks = tvF.resize(masks, [height, width], antialias=True).clamp(0, 1)
+            canvas[:, :height, :width] = masks
+        return {"mask_labels": canvas, "class_labels": classes, "attribute_labels": attributes}
+
+    def post_process_fashion(
+        self,
+        outputs,
+        target_sizes: Sequence[tuple[int, int]] | None = None,
+        config: FashionDetrConfig | None = None,
+        threshold: float = 0.5,
+        attribute_threshold: float | None = None,
+        mask_threshold: float = 0.5,
+        top_k: int = 100,
+    ) -> list[FashionResult]:
+        """
+        The garments, parts and accessories of every photo, best first; masks keep their overlaps.
+
+        Args:
+            outputs ([`FashionDetrForInstanceSegmentationOutput`]):
+                Output of the model.
+            target_sizes (list of B `(height, width)`, *optional*):
+                Original sizes of the photos; without it masks have the size of the photo on the canvas.
+            config ([`FashionDetrConfig`], *optional*):
+                The model's vocabulary; Fashionpedia's by default.
+            threshold (`float`, *optional*, defaults to 0.5):
+                Least score: class probability times the IoU that the mask can be expected to have.
+            attribute_threshold (`float`, *optional*):
+                Least probability of an attribute; by default the configuration's `attribute_thresholds`, else 0.3.
+            mask_threshold (`float`, *optional*, defaults to 0.5):
+                Probability from which a pixel belongs to the mask.
+            top_k (`int`, *optional*, defaults to 100):
+                The largest number of objects a photo.
+
+        Returns:
+            B [`FashionResult`], lists of `dict`: `label_id` (class index), `label`, `score`, `mask`
+            (`torch.BoolTensor` `(height, width)` on the CPU), `bbox` `[x0, y0, x1, y1]` in pixels around the mask,
+            `attributes` (best first, each with the data set's `id`, `name`, `supercategory`, `score`), and `parent`
+            (for a part, the position in the list of the garment that carries it, else `None`).
+        """
+        config = config or FashionDetrConfig()
+        attribute_thresholds = _attribute_thresholds(attribute_threshold, config)
+        results = []
+        images = self._images(outputs, config, mask_threshold)
+        for image, target in zip(images, self._targets(outputs, target_sizes)):
+            class_scores, classes = image["scores"].max(dim=1)
+            order = class_scores.argsort(descending=True, stable=True)[:top_k]
+            order = order[class_scores[order] >= threshold]
+            objects, kept = [], []
+            valid_size, logits = image["valid_size"], image["mask_logits"]
+            for chunk, masks in full_size_masks(logits, order, valid_size, target, mask_threshold):
+                for query, mask in zip(chunk.tolist(), masks):
+                    if not mask.numpy().any():
+                        continue
+                    label_id = int(classes[query])
+                    objects.append(
+                        {
+                            "label_id": label_id,
+                            "label": config.id2label[label_id],
+                            "score": float(class_scores[query]),
+                            "mask": mask,
+                            "bbox": [float(side) for side in mask_box(mask.numpy())],
+                            "attributes": _attributes(
+                                image["attributes"][query], label_id, attribute_thresholds, config
+                            ),
+                        }
+                    )
+                    kept.append(query)
+            parents = _parents([entry["label"] for entry in objects], logits[kept] > _logit(mask_threshold))
+            objects = [entry | {"parent": parent} for entry, parent in zip(objects, parents)]
+            results.append(FashionResult(objects, target))
+        return results
+
+    def post_process_instance_segmentation(
+        self,
+        outputs,
+        threshold: float = 0.5,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float = 0.0,
+        target_sizes: Sequence[tuple[int, int]] | None = None,
+        return_binary_maps: bool = False,
+    ) -> list[dict[str, Any]]:
+        """
+        The result in the form that transformers' own pipeline expects.
+
+        Args:
+            outputs, threshold, mask_threshold, target_sizes:
+                As in `post_process_fashion`.
+            overlap_mask_area_threshold (`float`, *optional*, defaults to 0.0):
+                Share of an instance that has to stay visible in the flattened map, or the instance is left out of it.
+            return_binary_maps (`bool`, *optional*, defaults to `False`):
+                `True` gives one binary map an instance, which keeps the overlaps.
+
+        Returns:
+            A `dict` an image: `segmentation`, `(height, width)` int32 with the segment's id in every pixel (-1 = none,
+            small instances above large ones), or `(n, height, width)` bool with `return_binary_maps`; and
+            `segments_info`, one `dict` a segment with `id`, `label_id`, `was_fused`, `score`.
+        """
+        results = []
+        objects_of_images = self.post_process_fashion(
+            outputs,
+            target_sizes,
+            config=_nameless(outputs),
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            top_k=outputs.class_queries_logits.shape[1],
+        )
+        for objects in objects_of_images:
+            segments = [
+                {"id": number, "label_id": entry["label_id"], "was_fused": False, "score": entry["score"]}
+                for number, entry in enumerate(objects)
+            ]
+            if return_binary_maps:
+                masks = [entry["mask"] for entry in objects]
+                segmentation = torch.stack(masks) if masks else torch.zeros(0, *objects.image_size, dtype=torch.bool)
+            else:
+                segmentation, kept = _flatten(objects, overlap_mask_area_threshold)
+                segments = [segments[number] for number in kept]
+            results.append({"segmentation": segmentation, "segments_info": segments})
+        return results
+
+    def post_process_coco(
+        self,
+        outputs,
+        target_sizes: Sequence[tuple[int, int]],
+        config: FashionDetrConfig | None = None,
+        attribute_threshold: float | None = None,
+        top_k: int = 100,
+        output_attribute_scores: bool = False,
+    ) -> list[list[dict[str, Any]]]:
+        """
+        Results for average precision: the best of the whole N x K table, so that a query may answer for two classes.
+
+        Args:
+            outputs, target_sizes, config, attribute_threshold:
+                As in `post_process_fashion`.
+            top_k (`int`, *optional*, defaults to 100):
+                The largest number of results a photo.
+            output_attribute_scores (`bool`, *optional*, defaults to `False`):
+                Whether every result also has its `attribute_scores`, a float32 array `(A,)` in 0..1, zero where its
+                class cannot carry the attribute.
+
+        Returns:
+            B lists of Fashionpedia's result dictionaries: `category_id` and `attribute_ids` (the data set's own ids),
+            `segmentation` (compressed run lengths at the original size), `score`.
+        """
+        config = config or FashionDetrConfig()
+        attribute_ids = np.asarray(config.attribute_ids)
+        thresholds = _attribute_thresholds(attribute_threshold, config).numpy()
+        results = []
+        for image, target in zip(self._images(outputs, config), self._targets(outputs, target_sizes)):
+            scores, cells = image["scores"].flatten().topk(min(top_k, image["scores"].numel()))
+            queries, classes = cells // config.num_labels, cells % config.num_labels
+            needed = queries.unique()
+            encoded = {}
+            for chunk, masks in full_size_masks(image["mask_logits"], needed, image["valid_size"], target, 0.5):
+                for query, mask in zip(chunk.tolist(), masks):
+                    encoded[query] = encode_mask(mask.numpy())
+            found = []
+            for score, query, label_id in zip(scores.tolist(), queries.tolist(), classes.tolist()):
+                carriable = _carriable(label_id, config).numpy()
+                attribute_scores = image["attributes"][query].numpy() * carriable
+                entry = {
+                    "category_id": config.category_ids[label_id],
+                    "attribute_ids": attribute_ids[carriable & (attribute_scores >= thresholds)].tolist(),
+                    "segmentation": encoded[query],
+                    "score": score,
+                }
+                found.append(entry | {"attribute_scores": attribute_scores} if output_attribute_scores else entry)
+            results.append(found)
+        return results
+
+    @staticmethod
+    def _images(outputs, config: FashionDetrConfig, mask_threshold: float = 0.5) -> Iterator[dict[str, Any]]:
+        """
+        Image by image, on the CPU: `mask_logits` `(N, h, w)` cropped to the image's part of the canvas, `valid_size`,
+        `attributes` `(N, A)` in 0..1, and `scores` `(N, K)`: class probability times mask quality, the IoU
+        that the mask can be expected to have if the pixels' probabilities are true.
+        """
+        num_classes = outputs.class_queries_logits.shape[-1]
+        if num_classes != config.num_labels:
+            raise ValueError(
+                f"The output has {num_classes} classes, but the vocabulary names {config.num_labels}: "
+                "pass `config=model.config`."
+            )
+        for classes, masks, attributes, valid_size in zip(
+            outputs.class_queries_logits.detach(),
+            outputs.masks_queries_logits.detach(),
+            outputs.attribute_queries_logits.detach(),
+            outputs.valid_sizes.tolist(),
+        ):
+            rows, columns = (math.ceil(side / MASK_STRIDE) for side in valid_size)
+            masks = masks[:, :rows, :columns].float().cpu()
+            probability = masks.sigmoid().flatten(1)
+            inside = probability > mask_threshold
+            union = torch.where(inside, 1, probability).sum(1)
+            quality = (probability * inside).sum(1) / union.clamp(min=1)
+            yield {
+                "mask_logits": masks,
+                "valid_size": valid_size,
+                "scores": classes.float().cpu().sigmoid() * quality[:, None],
+                "attributes": attributes.float().cpu().sigmoid(),
+            }
+
+    @staticmethod
+    def _targets(outputs, target_sizes) -> list[tuple[int, int]]:
+        if target_sizes is None:
+            return [tuple(size) for size in outputs.valid_sizes.tolist()]
+        target_sizes = [tuple(int(side) for side in size) for size in target_sizes]
+        if len(target_sizes) != len(outputs.class_queries_logits):
+            raise ValueError(
+                f"One target size an image is needed: {len(outputs.class_queries_logits)} images, "
+                f"{len(target_sizes)} sizes."
+            )
+        return target_sizes
+
+
+def open_image(source, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """
+    Reads a photo whole, of an animation the first frame.
+
+    Args:
+        source (path, URL, `bytes` or file object):
+            Where the photo is, or the content of its file. URLs are fetched by transformers' own loader.
+        max_pixels (`int`, *optional*, defaults to 120 million):
+            The largest number of pixels. It is held against the header of the file, before anything is decoded.
+
+    Raises:
+        ValueError: it is no image, cut short, damaged or too large; the message names the path, if there is one.
+        FileNotFoundError: there is no such file.
+    """
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        from transformers.image_utils import load_image
+
+        return load_image(source)
+    name = source if isinstance(source, str) or hasattr(source, "__fspath__") else "The file"
+    try:
+        image = _open(io.BytesIO(source) if isinstance(source, bytes) else source, max_pixels)
+        _load(image, max_pixels)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as an image: {error}") from error
+    return image
+
+
+def _open(source, max_pixels: int) -> Image.Image:
+    """Looks at the header of a path or file object; raises `ValueError` with what is wrong, `FileNotFoundError`."""
+    try:
+        return Image.open(source)
+    except FileNotFoundError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            "it is empty, or not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file, whatever its name says."
+        ) from error
+    except Image.DecompressionBombError as error:
+        # Pillow has a limit of its own, beyond which it gives no image that could be asked for its size.
+        found = re.search(r"(\d+) pixels", str(error))
+        raise ValueError(_too_large(int(found[1]) if found else None, max_pixels)) from error
+    except DAMAGED as error:
+        raise ValueError(f"{error}. Is the file complete, and a photo?") from error
+
+
+def _load(image: Image.Image, max_pixels: int) -> None:
+    """Decodes an image, unless it is in memory already; raises `ValueError` with what is wrong."""
+    if isinstance(image, ImageFile.ImageFile):
+        if image.width * image.height > max_pixels:
+            raise ValueError(_too_large(image.width * image.height, max_pixels))
+        if image.format == "EPS":  # Pillow would have Ghostscript run it
+            raise ValueError("an EPS file is a program, which is not run here. Save it as PNG or JPEG first.")
+    try:
+        image.load()
+    except DAMAGED as error:
+        raise ValueError(f"{error}. Is the file complete, and a photo?") from error
+
+
+def _too_large(pixels: int | None, max_pixels: int) -> str:
+    found = "too many" if pixels is None else f"{pixels / 1e6:,.0f}"
+    return (
+        f"it has {found} megapixels; the limit, which keeps it from filling the memory, is {max_pixels / 1e6:,.0f}. "
+        "Make it smaller first."
+    )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """
+    Any Pillow image upright and as 8-bit RGB: EXIF orientation, 16 bit, palettes; transparency becomes white. What is
+    so already is returned as it is. Raises `ValueError` where the file that it comes from is damaged or too large.
+    """
+    try:
+        _load(image, MAX_PIXELS)
+    except ValueError as error:
+        raise ValueError(f"The image cannot be decoded: {error}") from error
+    image = _upright(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values.
+        values = np.asarray(image, dtype=np.float32)
+        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and values.max() > 255)
+        image = Image.fromarray((values / (257 if is_16_bit else 1)).clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as the EXIF orientation says; as it lies where the EXIF data are damaged, like browsers show it."""
+    try:
+        return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises whatever it meets on its way through them
+        return image
+
+
+def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> np.ndarray:
+    """
+    A mask in any of its encodings as a float32 array `(H, W)` in 0..1.
+
+    Args:
+        segmentation:
+            Polygons (lists of x, y, x, y, ... in pixels), `{"size", "counts"}` with a list (uncompressed) or a string
+            (compressed), or an array.
+        image_size:
+            Height and width of the image.
+        where:
+            What the mask belongs to, for the error message.
+
+    Raises:
+        ValueError: a size other than the image's, or no polygon of three points.
+        ImportError: pycocotools is missing and the mask is not an array.
+    """
+    height, width = image_size
+    if isinstance(segmentation, (np.ndarray, torch.Tensor)):
+        _check_size(tuple(segmentation.shape), (height, width), where)
+        return np.asarray(segmentation, dtype=np.float32)
+    _require_pycocotools()
+    if isinstance(segmentation, dict):
+        _check_size(tuple(segmentation["size"]), (height, width), where)
+        rle = segmentation
+        if isinstance(rle["counts"], list):
+            if sum(rle["counts"]) != height * width:
+                raise ValueError(
+                    f"The run lengths of {where} cover {sum(rle['counts'])} pixels, its image has {height * width}."
+                )
+            rle = coco_mask.frPyObjects(rle, height, width)
+        return coco_mask.decode(rle).astype(np.float32)
+    if not isinstance(segmentation, list):
+        raise ValueError(
+            f"The mask of {where} has to be polygons, run lengths or an array, found {type(segmentation).__name__}."
+        )
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    if not polygons:
+        raise ValueError(
+            f"The mask of {where} has no polygon of at least three points (6 numbers: x, y, x, y, x, y); found "
+            f"polygons of {[len(polygon) for polygon in segmentation]} numbers."
+        )
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(np.float32)
+
+
+def decode_instances(
+    annotation: dict[str, Any], image_size: Sequence[int]
+) -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """
+    What one image has to teach: its annotations but the crowds, and their masks `(n, H, W)`, float32 in 0..1.
+
+    Raises what `decode_segmentation` raises, with the annotation and the image named.
+    """
+    instances = [instance for instance in annotation["annotations"] if not instance.get("iscrowd", 0)]
+    masks = torch.zeros(len(instances), *image_size)
+    for row, instance in enumerate(instances):
+        where = _where(annotation, instance, row)
+        masks[row] = torch.from_numpy(decode_segmentation(instance["segmentation"], image_size, where))
+    return instances, masks
+
+
+def _where(annotation: dict[str, Any], instance: dict[str, Any], row: int) -> str:
+    return f"annotation {instance.get('id', row)} of image {annotation.get('image_id', '(without id)')}"
+
+
+def full_size_masks(
+    mask_logits: torch.Tensor,
+    queries: torch.Tensor,
+    valid_size: Sequence[int],
+    target_size: tuple[int, int],
+    mask_threshold: float,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """
+    Masks at the photo's size by one bilinear resize of the logits, one at a time.
+
+    Args:
+        mask_logits (`torch.FloatTensor` of shape `(N, h, w)`):
+            Logits at stride 4, cropped to the image's part of the canvas.
+        queries (`torch.LongTensor`):
+            Which ones, in this order.
+        valid_size, target_size:
+            Height and width of the image on the canvas, and of the photo.
+        mask_threshold (`float`):
+            Probability above which a pixel belongs to the mask.
+
+    Yields:
+        One of the queries `(1,)` and its mask, boolean `(1, height, width)`.
+    """
+    cut = _logit(mask_threshold)
+    rows, columns = (_Side.of(*lengths) for lengths in zip(mask_logits.shape[1:], valid_size, target_size))
+    for query in queries[:, None]:
+        # NumPy leaves pages that nobody writes to the system: what is empty of a large mask takes no memory.
+        mask = np.zeros(target_size, dtype=bool)
+        _fill(mask, mask_logits[query[0]].numpy(), rows, columns, cut)
+        yield query, torch.from_numpy(mask)[None]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """
+    How the pixels of a photo lie between the cells of the mask logits, along one side.
+
+    Attributes:
+        before (`np.ndarray` of shape `(pixels,)`): The cell before the centre of every pixel, or the one there.
+        way (`np.ndarray` of shape `(pixels,)`): How far the pixel is on its way to the next cell, float32 in 0..1.
+        starts (`np.ndarray` of shape `(cells + 1,)`): The first pixel that is not before this cell.
+    """
+
+    before: np.ndarray
+    way: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, cells: int, on_canvas: int, in_photo: int) -> "_Side":
+        """
+        There is a cell every `MASK_STRIDE` pixels of the canvas. The image need not end at a multiple of the stride, so
+        the scale is that of the pixels on the canvas and in the photo, not that of the cells.
+        """
+        places = (np.arange(in_photo) + 0.5) * on_canvas / in_photo / MASK_STRIDE - 0.5
+        places = places.clip(0, cells - 1)
+        before = places.astype(np.int64)
+        return cls(before, (places - before).astype(np.float32), np.searchsorted(before, np.arange(cells + 1)))
+
+    def pixels(self, cells: np.ndarray) -> np.ndarray:
+        """The pixels at and behind each of `(n,)` cells, `(m, n)`: where a cell has fewer, the last one again."""
+        first, end = self.starts[cells], self.starts[cells + 1]
+        return np.minimum(first + np.arange((end - first).max())[:, None], end - 1)
+
+
+def _fill(mask: np.ndarray, logits: np.ndarray, rows: _Side, columns: _Side, cut: float) -> None:
+    """
+    Sets those pixels of an empty mask `(H, W)` whose bilinear sample of logits `(h, w)` is above `cut`.
+
+    A sample lies between the lowest and the highest of the four cells around it. So it has to be computed only where
+    some of them are above the cut and some are not, along the outline.
+    """
+    cells = np.pad(logits, ((0, 1), (0, 1)), mode="edge")
+    corners = cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]
+    above = [corner > cut for corner in corners]
+    some, all_four = np.logical_or.reduce(above), np.logical_and.reduce(above)
+    has_pixels = np.logical_and.outer(np.diff(rows.starts) > 0, np.diff(columns.starts) > 0)
+    outline = (some & ~all_four & has_pixels).nonzero()
+    if len(outline[0]) > LONGEST_OUTLINE * all_four.size:
+        _fill_all(mask, cells, rows, columns, cut)
+        return
+    if all_four.any():
+        left, top, right, bottom = mask_box(all_four)
+        window = slice(rows.starts[top], rows.starts[bottom]), slice(columns.starts[left], columns.starts[right])
+        mask[window] = all_four[:, columns.before[window[1]]][rows.before[window[0]]]
+    if len(outline[0]):
+        _fill_outline(mask, corners, outline, rows, columns, cut)
+
+
+def _fill_outline(
+    mask: np.ndarray,
+    corners: tuple[np.ndarray, ...],
+    outline: tuple[np.ndarray, np.ndarray],
+    rows: _Side,
+    columns: _Side,
+    cut: float,
+) -> None:
+    """Samples the pixels between the four `corners` of the `outline`, rows and columns of n cells."""
+    ys, xs = rows.pixels(outline[0]), columns.pixels(outline[1])
+    step = max(1, PIXELS_PER_CHUNK // (len(ys) * len(xs)))
+    for start in range(0, ys.shape[1], step):
+        part = slice(start, start + step)
+        top_left, top_right, bottom_left, bottom_right = (
+            corner[outline[0][part], outline[1][part]] for corner in corners
+        )
+        y, x = ys[:, None, part], xs[:, part]
+        left = top_left + (bottom_left - top_left) * rows.way[y]
+        right = top_right + (bottom_right - top_right) * rows.way[y]
+        mask.reshape(-1)[y * mask.shape[1] + x] = left + (right - left) * columns.way[x] > cut
+
+
+def _fill_all(mask: np.ndarray, cells: np.ndarray, rows: _Side, columns: _Side, cut: float) -> None:
+    """Samples every pixel between `cells` `(h + 1, w + 1)`, some rows at a time."""
+    left, right = cells[:, columns.before], cells[:, columns.before + 1]
+    lines = left + (right - left) * columns.way
+    step = max(1, PIXELS_PER_CHUNK // mask.shape[1])
+    for start in range(0, len(mask), step):
+        part = slice(start, start + step)
+        top, bottom = lines[rows.before[part]], lines[rows.before[part] + 1]
+        np.greater(top + (bottom - top) * rows.way[part, None], cut, out=mask[part])
+
+
+def _logit(mask_threshold: float) -> float:
+    if not 0 < mask_threshold < 1:
+        raise ValueError(f"`mask_threshold` has to lie between 0 and 1, found {mask_threshold}.")
+    return math.log(mask_threshold / (1 - mask_threshold))
+
+
+def _require_pycocotools() -> None:
+    if coco_mask is None:
+        raise ImportError("Polygons and run-length encoded masks need pycocotools: `pip install pycocotools`.")
+
+
+def _check_size(found: tuple, expected: tuple[int, int], where: str) -> None:
+    if tuple(found) != tuple(expected):
+        raise ValueError(
+            f"The mask of {where} is {' x '.join(map(str, found))}, but its image is {expected[0]} x {expected[1]} "
+            "(height x width)."
+        )
+
+
+def known_index(index: dict[int, int], dataset_id: int, kind: str, where: str) -> int:
+    """The index of a data set's own id; raises `ValueError` for one that the vocabulary does not have."""
+    if dataset_id not in index:
+        raise ValueError(
+            f"Unknown {kind} id {dataset_id} in {where}: the vocabulary has {len(index)} of them, from {min(index)} to "
+            f"{max(index)}. Is `config` the configuration of the model that is trained on this data?"
+        )
+    return index[dataset_id]
+
+
+def _carriable(label_id: int, config: FashionDetrConfig) -> torch.Tensor:
+    """Which attributes a class can carry, boolean `(A,)`."""
+    if config.category_attributes is None:
+        return torch.ones(config.num_attributes, dtype=torch.bool)
+    allowed = torch.zeros(config.num_attributes, dtype=torch.bool)
+    allowed[config.category_attributes.get(label_id, [])] = True
+    return allowed
+
+
+def _attribute_thresholds(threshold: float | None, config: FashionDetrConfig) -> torch.Tensor:
+    """The least probability of every attribute, `(A,)`: as asked for, else the configuration's, else the default."""
+    if threshold is None and config.attribute_thresholds is not None:
+        return torch.tensor(config.attribute_thresholds, dtype=torch.float32)
+    return torch.full((config.num_attributes,), ATTRIBUTE_THRESHOLD if threshold is None else threshold)
+
+
+def _attributes(
+    probabilities: torch.Tensor, label_id: int, thresholds: torch.Tensor, config: FashionDetrConfig
+) -> list[dict[str, Any]]:
+    found = (_carriable(label_id, config) & (probabilities >= thresholds)).nonzero().flatten().tolist()
+    supercategories = config.attribute_supercategories or [None] * config.num_attributes
+    return sorted(
+        (
+            {
+                "id": config.attribute_ids[index],
+                "name": config.id2attribute[index],
+                "supercategory": supercategories[index],
+                "score": float(probabilities[index]),
+            }
+            for index in found
+        ),
+        key=lambda attribute: -attribute["score"],
+    )
+
+
+def _parents(labels: list[str], masks: torch.Tensor) -> list[int | None]:
+    """
+    For every part the garment that holds most of it, among those that can carry such a part.
+
+    `masks` is boolean `(n, h, w)` at stride 4. On a tie the smaller garment wins: a jacket before the dress below it.
+    """
+    parents: list[int | None] = [None] * len(labels)
+    parts = [number for number, label in enumerate(labels) if label in PART_OF]
+    if not parts:
+        return parents
+    flat = masks.flatten(1).float()
+    areas = flat.sum(dim=1)
+    containments = flat[parts] @ flat.T / areas[parts].clamp(min=1)[:, None]
+    for part, containment in zip(parts, containments):
+        carriers = [
+            other
+            for other, name in enumerate(labels)
+            if other != part and name in PART_OF[labels[part]] and containment[other] >= PARENT_CONTAINMENT
+        ]
+        parents[part] = max(carriers, key=lambda other: (float(containment[other]), -float(areas[other])), default=None)
+    return parents
+
+
+def _flatten(objects: FashionResult, least_visible: float) -> tuple[torch.Tensor, list[int]]:
+    """
+    One map of the objects, small ones above large ones, and which of them are in it: those of which more than the share
+    `least_visible` can be seen when all are. What was below an instance that is left out shows again.
+    """
+    order = objects.layers("size")
+    label_map = objects.to_label_map(order)
+    visible = np.bincount(label_map.numpy().ravel() + 1, minlength=len(objects) + 1)[1:]
+    areas = [np.count_nonzero(entry["mask"].numpy()) for entry in objects]
+    kept = [number for number in range(len(objects)) if visible[number] > least_visible * areas[number]]
+    if len(kept) < len(objects):
+        label_map = objects.to_label_map([number for number in order if number in kept])
+    return label_map, kept
+
+
+def _nameless(outputs) -> FashionDetrConfig:
+    """A vocabulary of the output's size, for results that carry numbers alone."""
+    return FashionDetrConfig(
+        id2label={index: str(index) for index in range(outputs.class_queries_logits.shape[-1])},
+        id2attribute={index: str(index) for index in range(outputs.attribute_queries_logits.shape[-1])},
+    )
+
+
+__all__ = ["FashionDetrImageProcessor"]

@@ -1,0 +1,135 @@
+"""Pipeline of Fashion DETR: `pipeline("image-segmentation", ...)` that keeps overlaps, attributes and parents."""
+
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers import ImageSegmentationPipeline
+from transformers.image_utils import load_image
+
+from .configuration_fashion_detr import FashionDetrConfig
+from .image_processing_fashion_detr import open_image, to_rgb
+
+# What a saved model's configuration says of its pipelines, so that transformers finds this one.
+CUSTOM_PIPELINES = {
+    "image-segmentation": {
+        "impl": "pipeline_fashion_detr.FashionDetrPipeline",
+        "pt": ["AutoModelForInstanceSegmentation"],
+        "type": "image",
+    }
+}
+
+
+class FashionDetrPipeline(ImageSegmentationPipeline):
+    r"""
+    Image segmentation with layers: every garment, part and accessory with a mask of its own, whatever lies over it.
+
+    A saved model names it, so that transformers uses it in place of its own pipeline, which paints all masks into one
+    map. Photos of any sizes make one batch.
+
+    Example:
+
+    ```python
+    >>> from transformers import pipeline
+
+    >>> segment = pipeline("image-segmentation", model="outputs/demo", trust_remote_code=True)
+    >>> segments = segment("photo.jpg", threshold=0.3)
+    >>> segments[0]["label"], [attribute["name"] for attribute in segments[0]["attributes"]]
+    ('coat', ['double breasted', 'check'])
+    ```"""
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """
+        The base class knows the library's own models only, and would call this one unsupported.
+
+        Raises:
+            ValueError: it is another model.
+        """
+        model_type = self.model.config.model_type
+        if model_type != FashionDetrConfig.model_type:
+            raise ValueError(
+                f"This pipeline is for models of type {FashionDetrConfig.model_type!r}, found {model_type!r}."
+            )
+
+    def _sanitize_parameters(self, **kwargs):
+        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        own = {name: kwargs[name] for name in ("attribute_threshold", "top_k") if name in kwargs}
+        return preprocess, forward, postprocess | own
+
+    def __call__(self, inputs, **kwargs) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+        """
+        Finds the objects of one photo, or of several.
+
+        Args:
+            inputs (`str`, `PIL.Image.Image`, or a list of them):
+                Photos: paths, URLs, base64 texts, or images.
+            threshold (`float`, *optional*, defaults to 0.5):
+                Least score: class probability times the IoU that the mask can be expected to have.
+            mask_threshold (`float`, *optional*, defaults to 0.5):
+                Probability from which a pixel belongs to the mask.
+            attribute_threshold (`float`, *optional*):
+                Least probability of an attribute; by default the configuration's `attribute_thresholds`, else 0.3.
+            top_k (`int`, *optional*, defaults to 100):
+                The largest number of objects a photo.
+            batch_size (`int`, *optional*, defaults to 1):
+                How many photos the model sees at once.
+            timeout (`float`, *optional*):
+                Seconds to wait for an image from the web; without it the wait has no end.
+
+        Returns:
+            For every photo a list of `dict`, best first: `label`, `score`, `mask` (an `"L"` image of the photo's size,
+            255 inside; masks may overlap), and beyond what the library's pipeline gives `bbox` (`[x0, y0, x1, y1]` in
+            pixels), `attributes` (best first, each with the data set's `id`, `name`, `supercategory`, `score`) and
+            `parent` (for a part, the position in the list of the garment that carries it, else `None`).
+        """
+        return super().__call__(inputs, **kwargs)
+
+    def preprocess(self, image, subtask: str | None = None, timeout: float | None = None):
+        if isinstance(image, (str, os.PathLike)) and os.path.isfile(image):
+            image = open_image(image)
+        elif not isinstance(image, Image.Image):
+            image = load_image(image, timeout=timeout)
+        return super().preprocess(to_rgb(image), subtask=subtask, timeout=timeout)
+
+    def postprocess(
+        self,
+        model_outputs,
+        threshold: float = 0.5,
+        mask_threshold: float = 0.5,
+        attribute_threshold: float | None = None,
+        top_k: int = 100,
+        overlap_mask_area_threshold: float = 0.0,
+        subtask: str | None = None,
+    ) -> list[dict[str, Any]]:
+        if subtask not in (None, "instance"):
+            raise ValueError(f"The model tells instances apart, `subtask='instance'`; found {subtask!r}.")
+        if overlap_mask_area_threshold:
+            raise ValueError(
+                "Here masks keep their overlaps, so none is left out for being covered: found "
+                f"overlap_mask_area_threshold={overlap_mask_area_threshold}. One flat map is made by the image "
+                "processor's `post_process_instance_segmentation`."
+            )
+        (result,) = self.image_processor.post_process_fashion(
+            model_outputs,
+            target_sizes=model_outputs["target_size"],
+            config=self.model.config,
+            threshold=threshold,
+            attribute_threshold=attribute_threshold,
+            mask_threshold=mask_threshold,
+            top_k=top_k,
+        )
+        return [
+            {
+                "score": entry["score"],
+                "label": entry["label"],
+                "mask": Image.fromarray(entry["mask"].numpy().astype(np.uint8) * 255),
+                "bbox": entry["bbox"],
+                "attributes": entry["attributes"],
+                "parent": entry["parent"],
+            }
+            for entry in result
+        ]
+
+
+__all__ = ["CUSTOM_PIPELINES", "FashionDetrPipeline"]

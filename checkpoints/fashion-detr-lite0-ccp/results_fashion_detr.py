@@ -1,0 +1,475 @@
+"""Results of Fashion DETR: the layered objects of one photo, and what people and other programs make of them."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+
+from .configuration_fashion_detr import FashionDetrConfig
+from .ontology_fashion_detr import PART_OF
+
+# Target of a virtual try-on -> the garments, by their names in the ontology, that give way to the new one. A coat and a
+# cape lie over the upper body, so they go with it, although Fashionpedia counts them to the whole body.
+TRY_ON_GARMENTS: dict[str, tuple[str, ...]] = {
+    "upper": ("shirt, blouse", "top, t-shirt, sweatshirt", "sweater", "cardigan", "jacket", "vest", "coat", "cape"),
+    "lower": ("pants", "shorts", "skirt"),
+    "dress": ("dress", "jumpsuit"),
+}
+TRY_ON_GARMENTS["full"] = tuple(name for names in TRY_ON_GARMENTS.values() for name in names)
+
+LABEL_MAP_ORDERS = ("parts", "size", "score")
+BACKGROUND = -1
+
+# What an object has in JSON, beside its mask.
+_JSON_FIELDS = ("label_id", "label", "score", "bbox", "attributes", "parent")
+
+
+class FashionResult(list):
+    r"""
+    The garments, parts and accessories of one photo: the list of dictionaries that
+    [`~FashionDetrImageProcessor.post_process_fashion`] documents, best first, with all that can be made of it.
+
+    Masks keep their overlaps: a pixel belongs to the pocket, to the coat below and to the shirt below that. Slices and
+    sums are plain lists, because positions (`parent`) mean nothing in them. What code that came with a model has made
+    is pickled as the plain list too, so that a process that never loaded the model can read it; `to_json` keeps all.
+
+    Args:
+        objects (iterable of `dict`):
+            Dictionaries with `label_id`, `label`, `score`, `mask` (`torch.BoolTensor` `(height, width)` on the CPU),
+            `bbox` (`[x0, y0, x1, y1]` in pixels around the mask), `attributes` and `parent`.
+        image_size (`tuple[int, int]`):
+            Height and width of the photo, in pixels.
+
+    Raises:
+        ValueError: a mask of another size, or a parent that is not in the list.
+
+    Example:
+
+    ```python
+    >>> result = processor.post_process_fashion(outputs, target_sizes=[(photo.height, photo.width)])[0]
+    >>> result[0]["label"], [result[part]["label"] for part in result.children(0)]
+    ('coat', ['collar', 'pocket'])
+
+    >>> result.plot(photo).save("overlay.png")
+    >>> result.mask("upper", dilate=8).save("repaint.png")
+    ```"""
+
+    def __init__(self, objects: Iterable[dict[str, Any]], image_size: Sequence[int]):
+        super().__init__(objects)
+        self.image_size = tuple(int(side) for side in image_size)
+        for position, entry in enumerate(self):
+            if tuple(entry["mask"].shape) != self.image_size:
+                raise ValueError(
+                    f"The mask of object {position} ({entry['label']!r}) is {_by(entry['mask'].shape)}, but its photo "
+                    f"is {_by(self.image_size)} (height x width)."
+                )
+            parent = entry["parent"]
+            if parent is not None and (parent == position or parent not in range(len(self))):
+                raise ValueError(
+                    f"The parent of object {position} ({entry['label']!r}) has to be the position of another one, 0 to "
+                    f"{len(self) - 1}, found {parent}."
+                )
+
+    def __reduce__(self):
+        """How to pickle it; `transformers_modules.*` can be imported only where the model was loaded."""
+        if type(self).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+            return list, (list(self),)
+        return type(self), (list(self), self.image_size)
+
+    # --- layers -------------------------------------------------------------------------------------------------------
+
+    def children(self, position: int) -> list[int]:
+        """The positions of the parts that an object carries, best first."""
+        position = self._checked(position)
+        return [part for part, entry in enumerate(self) if entry["parent"] == position]
+
+    def tree(self) -> list[dict[str, Any]]:
+        """
+        The objects with their parts below them.
+
+        Returns:
+            A `dict` for every object without a parent, best first: its position as `index`, its `label`, and
+            `children`, the same for its parts.
+        """
+
+        def branch(position: int) -> dict[str, Any]:
+            children = [branch(part) for part in self.children(position)]
+            return {"index": position, "label": self[position]["label"], "children": children}
+
+        return [branch(position) for position, entry in enumerate(self) if entry["parent"] is None]
+
+    def layers(self, order: str | Sequence[int] = "parts") -> list[int]:
+        """
+        The positions of the objects from the lowest layer to the uppermost.
+
+        Args:
+            order (`str` or sequence of `int`, *optional*, defaults to `"parts"`):
+                `"parts"`: parts (collars, pockets, zippers ...) over everything that is no part, and small over large
+                among either. `"size"`: small over large, whatever it is. `"score"`: sure over unsure. Or positions,
+                which are taken as they are; what is not among them is left out.
+
+        Raises:
+            ValueError: another name.
+            IndexError: a position that is not in the list.
+        """
+        if not isinstance(order, str):
+            return [self._checked(position) for position in order]
+        if order not in LABEL_MAP_ORDERS:
+            raise ValueError(
+                f"`order` has to be one of {', '.join(map(repr, LABEL_MAP_ORDERS))} or a list of positions, found "
+                f"{order!r}."
+            )
+        if order == "score":
+            return sorted(range(len(self)), key=lambda position: self[position]["score"])
+
+        def height(position: int) -> tuple[bool, int]:
+            is_part = order == "parts" and self[position]["label"] in PART_OF
+            return is_part, -int(np.count_nonzero(self[position]["mask"].numpy()))
+
+        return sorted(range(len(self)), key=height)
+
+    def to_label_map(self, order: str | Sequence[int] = "parts") -> torch.Tensor:
+        """
+        Everything in one map, where every pixel belongs to one object at most: what lies below another is lost.
+
+        Args:
+            order (`str` or sequence of `int`, *optional*, defaults to `"parts"`):
+                Which object a pixel goes to that several claim: the uppermost of [`~FashionResult.layers`]. The default
+                keeps parts visible on their garments.
+
+        Returns:
+            `torch.IntTensor` `(height, width)` with the position of the object in every pixel, -1 where there is none.
+
+        Raises:
+            ValueError, IndexError: see [`~FashionResult.layers`].
+        """
+        label_map = np.full(self.image_size, BACKGROUND, dtype=np.int32)
+        for position in self.layers(order):
+            mask = self[position]["mask"].numpy()
+            window = _window(mask)
+            label_map[window][mask[window]] = position
+        return torch.from_numpy(label_map)
+
+    # --- for other programs -------------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """
+        The result as JSON text: `width` and `height` of the photo, and `objects`, each with the fields of its `dict`
+        but the mask, which stands under `segmentation` as COCO's compressed run lengths.
+        """
+        objects = [
+            {field: entry[field] for field in _JSON_FIELDS} | {"segmentation": encode_mask(entry["mask"].numpy())}
+            for entry in self
+        ]
+        height, width = self.image_size
+        return json.dumps({"width": width, "height": height, "objects": objects}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "FashionResult":
+        """
+        What [`~FashionResult.to_json`] or `fashion-detr predict` wrote, with equal masks.
+
+        Raises:
+            ValueError: the text is no JSON, a field is missing, or a mask does not fit the photo.
+        """
+        try:
+            record = json.loads(text)
+            objects = [
+                {field: entry[field] for field in _JSON_FIELDS}
+                | {"mask": torch.from_numpy(decode_mask(entry["segmentation"]))}
+                for entry in record["objects"]
+            ]
+            return cls(objects, (record["height"], record["width"]))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(
+                "The text has to be what `FashionResult.to_json` writes: 'width', 'height' and 'objects', each with "
+                f"{', '.join(map(repr, _JSON_FIELDS))} and 'segmentation'. It is not: {error!r}."
+            ) from error
+
+    def to_coco(self, image_id: int | str, config: FashionDetrConfig | None = None) -> list[dict[str, Any]]:
+        """
+        The result in Fashionpedia's official format, COCO's with attributes; JSON takes a list of them as it is.
+
+        Args:
+            image_id (`int` or `str`):
+                The data set's own id of the photo.
+            config ([`FashionDetrConfig`], *optional*):
+                The model's vocabulary, which knows the data set's ids; Fashionpedia's by default.
+
+        Returns:
+            A `dict` an object: `image_id`, `category_id` and `attribute_ids` (the data set's own), `segmentation`
+            (compressed run lengths) and `score`.
+
+        Raises:
+            ValueError: the vocabulary has other labels.
+        """
+        config = config or FashionDetrConfig()
+        for entry in self:
+            if config.id2label.get(entry["label_id"]) != entry["label"]:
+                raise ValueError(
+                    f"The vocabulary does not have {entry['label']!r} as its label {entry['label_id']}: pass "
+                    "`config=model.config`."
+                )
+        return [
+            {
+                "image_id": image_id,
+                "category_id": config.category_ids[entry["label_id"]],
+                "attribute_ids": [attribute["id"] for attribute in entry["attributes"]],
+                "segmentation": encode_mask(entry["mask"].numpy()),
+                "score": entry["score"],
+            }
+            for entry in self
+        ]
+
+    def to_supervision(self):
+        """
+        The result as `supervision.Detections`, for roboflow's annotators, trackers and filters.
+
+        `data` has `class_name` (the label), `attributes` (a list of their names) and `parent` (a position in this list,
+        -1 = none) of every object.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        try:
+            from supervision import Detections
+        except ImportError as error:
+            raise ImportError(f"`to_supervision` needs `pip install supervision` ({error}).") from error
+        attributes = np.empty(len(self), dtype=object)
+        for position, entry in enumerate(self):  # at once, lists of one length would become a table
+            attributes[position] = [attribute["name"] for attribute in entry["attributes"]]
+        parents = [BACKGROUND if entry["parent"] is None else entry["parent"] for entry in self]
+        return Detections(
+            xyxy=np.array([entry["bbox"] for entry in self], dtype=np.float32).reshape(-1, 4),
+            mask=np.array([entry["mask"].numpy() for entry in self], dtype=bool).reshape(-1, *self.image_size),
+            confidence=np.array([entry["score"] for entry in self], dtype=np.float32),
+            class_id=np.array([entry["label_id"] for entry in self], dtype=int),
+            data={
+                "class_name": np.array([entry["label"] for entry in self], dtype=str),
+                "attributes": attributes,
+                "parent": np.array(parents, dtype=int),
+            },
+        )
+
+    # --- pictures -----------------------------------------------------------------------------------------------------
+
+    def plot(self, image: Image.Image, max_attributes: int = 3) -> Image.Image:
+        """
+        The objects drawn over their photo, with labels beside it.
+
+        Args:
+            image (`PIL.Image.Image`):
+                The photo, upright.
+            max_attributes (`int`, *optional*, defaults to 3):
+                The largest number of attributes in a label, the first ones.
+
+        Returns:
+            An RGB image, wider than the photo where labels need room.
+
+        Raises:
+            ImportError: the package `fashion_detr`, which draws, is not installed; a model's folder goes without it.
+            ValueError: the image has another size than the result.
+        """
+        self._check_photo(image)
+        try:
+            from fashion_detr.visualization import draw_objects
+        except ImportError as error:
+            raise ImportError(
+                "`plot` needs the package fashion_detr, of which a model's folder carries only what the model needs: "
+                f"`pip install .` in the project's repository ({error})."
+            ) from error
+        return draw_objects(image, self, max_attributes)
+
+    def mask(self, target: str, dilate: int = 0) -> Image.Image:
+        """
+        The region of the photo that a virtual try-on repaints: the garments that give way, with their parts.
+
+        To put a dress on somebody in shirt and trousers, repaint `"full"`.
+
+        Args:
+            target (`str`):
+                `"upper"` (shirts to coats), `"lower"` (pants, shorts, skirts), `"dress"` (one-piece garments) or
+                `"full"` (all of them); `TRY_ON_GARMENTS` has the names. Shoes, bags and other accessories always stay.
+            dilate (`int`, *optional*, defaults to 0):
+                How far the region grows, in pixels of the photo, to all sides, as under a square brush of
+                `2 * dilate + 1` pixels: seams are repainted better with some pixels around them.
+
+        Returns:
+            A `"L"` image of the photo's size, 255 = repaint, 0 = keep; all black where there is no such garment.
+
+        Raises:
+            ValueError: another target, or a negative number of pixels.
+        """
+        if target not in TRY_ON_GARMENTS:
+            raise ValueError(f"`target` has to be one of {', '.join(map(repr, TRY_ON_GARMENTS))}, found {target!r}.")
+        if dilate < 0:
+            raise ValueError(f"`dilate` has to be a number of pixels from 0 on, found {dilate}.")
+        garments = [n for n, entry in enumerate(self) if entry["label"] in TRY_ON_GARMENTS[target]]
+        region = np.zeros(self.image_size, dtype=bool)
+        for position in garments + [part for garment in garments for part in self.children(garment)]:
+            region |= self[position]["mask"].numpy()
+        return _mask_image(_grown(region, dilate) if dilate else region)
+
+    def crop(self, position: int, image: Image.Image) -> Image.Image:
+        """
+        One object cut out of its photo.
+
+        Args:
+            position (`int`):
+                Which one.
+            image (`PIL.Image.Image`):
+                The photo, upright.
+
+        Returns:
+            An `"RGBA"` image of the size of its mask's box, transparent outside of the mask.
+
+        Raises:
+            ValueError: the image has another size than the result, or the mask is empty.
+            IndexError: there is no such object.
+        """
+        self._check_photo(image)
+        mask = self[self._checked(position)]["mask"].numpy()
+        left, top, right, bottom = mask_box(mask)
+        cut_out = image.convert("RGB").crop((left, top, right, bottom))
+        cut_out.putalpha(_mask_image(mask[top:bottom, left:right]))
+        return cut_out
+
+    def _checked(self, position: int) -> int:
+        """A position as a number from 0 on; raises `IndexError` where the list has none such."""
+        if position not in range(-len(self), len(self)):
+            raise IndexError(f"There is no object {position}: the result has {len(self)}.")
+        return position % len(self)
+
+    def _check_photo(self, image: Image.Image) -> None:
+        if image.size[::-1] != self.image_size:
+            raise ValueError(
+                f"The result belongs to a photo of {_by(self.image_size)} pixels, but the image is "
+                f"{_by(image.size[::-1])} (height x width). Is it upright, and not resized?"
+            )
+
+
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """
+    `(x0, y0, x1, y1)` around a boolean `(H, W)` mask; x1 and y1 lie beyond its last pixel.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    if not len(rows):
+        raise ValueError("An empty mask has no box.")
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """
+    A boolean `(H, W)` mask as COCO's compressed run lengths, ready for JSON: `{"size": [H, W], "counts": text}`, the
+    same text that pycocotools makes, without it.
+    """
+    height, width = mask.shape
+    counts = np.array([height * width])
+    if mask.any():
+        left, top, right, bottom = mask_box(mask)
+        inside = mask[top:bottom, left:right] != 0
+        # Where a column changes, from above its first row to below its last. Runs go on from the bottom of a column to
+        # the top of the next one: what ends there and begins there is no change, and occurs twice.
+        changes = np.empty((bottom - top + 1, right - left), dtype=bool)
+        changes[0], changes[-1] = inside[0], inside[-1]
+        np.not_equal(inside[1:], inside[:-1], out=changes[1:-1])
+        rows, columns = np.divmod(np.flatnonzero(changes), right - left)
+        places, times = np.unique((columns + left) * height + rows + top, return_counts=True)
+        counts = np.diff(places[times == 1], prepend=0, append=height * width)
+        counts = counts[: len(counts) - (counts[-1] == 0)]
+    return {"size": [height, width], "counts": _compress(counts)}
+
+
+def decode_mask(rle: dict[str, Any]) -> np.ndarray:
+    """
+    COCO's compressed run lengths as a boolean `(H, W)` mask.
+
+    Raises:
+        ValueError: the text is broken, or its runs do not fill the mask.
+    """
+    height, width = rle["size"]
+    counts = _decompress(rle["counts"])
+    if counts.min(initial=0) < 0 or counts.sum() != height * width:
+        raise ValueError(
+            f"The run lengths of a mask of {height} x {width} cover {counts.sum()} pixels instead of {height * width}."
+        )
+    mask = np.zeros((height, width), dtype=bool)
+    runs = counts[: len(counts) // 2 * 2]  # up to the last pixel of the mask
+    if len(runs):
+        left, right = runs[0] // height, -(-runs.sum() // height)
+        runs = np.append(runs, right * height - runs.sum())
+        runs[0] -= left * height
+        columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(-1, height).T
+        window = _window(columns)
+        mask[:, left:right][window] = columns[window]
+    return mask
+
+
+def _compress(counts: np.ndarray) -> str:
+    """
+    Run lengths as text. From the fourth on the difference to the last but one is written; of every number five bits a
+    character, the lowest first, until nothing but the sign is left, and a sixth bit that says whether more follow.
+    """
+    rest = counts.astype(np.int64)
+    rest[3:] -= counts[1:-2]
+    characters, present = [], []
+    goes_on = np.ones(len(rest), dtype=bool)
+    while goes_on.any():
+        present.append(goes_on)
+        bits = rest & 31
+        rest >>= 5
+        goes_on = goes_on & (rest != -(bits >> 4))
+        characters.append(48 + bits + 32 * goes_on)
+    text = np.stack(characters, axis=1)[np.stack(present, axis=1)]
+    return text.astype(np.uint8).tobytes().decode("ascii")
+
+
+def _decompress(text: str) -> np.ndarray:
+    """The run lengths that `_compress` wrote, int64; raises `ValueError` where it cannot have written the text."""
+    characters = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((characters & 32) == 0)
+    if not len(ends) or ends[-1] != len(characters) - 1 or characters.min() < 0 or characters.max() > 63:
+        raise ValueError(f"No compressed run lengths: {text[:40]!r}.")
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() > 11:
+        raise ValueError(f"A run of more than 60 bits in the run lengths {text[:40]!r}.")
+    places = 5 * (np.arange(len(characters)) - np.repeat(starts, ends - starts + 1))
+    counts = np.add.reduceat((characters & 31) << places, starts)
+    counts -= (characters[ends] >> 4 & 1) << (places[ends] + 5)
+    counts[1::2] = counts[1::2].cumsum()
+    counts[2::2] = counts[2::2].cumsum()
+    return counts
+
+
+def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """A mask `(H, W)` with all that is at most `pixels` rows and columns away from it, at the same cost for any."""
+    for _ in range(2):  # along the columns, then, transposed, along the rows
+        seen = np.pad(mask, ((pixels + 1, pixels), (0, 0))).cumsum(axis=0, dtype=np.int32)
+        mask = (seen[2 * pixels + 1 :] != seen[: -2 * pixels - 1]).T
+    return mask
+
+
+def _window(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of a mask's box; none of an empty mask."""
+    if not mask.any():
+        return slice(0, 0), slice(0, 0)
+    left, top, right, bottom = mask_box(mask)
+    return slice(top, bottom), slice(left, right)
+
+
+def _mask_image(mask: np.ndarray) -> Image.Image:
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
+
+
+__all__ = ["FashionResult"]
