@@ -97,6 +97,7 @@ def test_the_worked_example(start, my_data, tmp_path):
     command = re.search(r"accelerate launch train.py(.*?)\n```", PAGE, re.DOTALL)[1].replace("\\\n", " ")
     config_file, *options = shlex.split(command)
     options += ["--max_steps", "2", "--warmup_steps", "0", "--dataloader_num_workers", "0", "--save_strategy", "no"]
+    options += ["--channels_last", "false"]  # PyTorch 2.14 corrupts memory in the backward pass of so narrow a ResNet
     done = run([sys.executable, str(ROOT / "train.py"), str(ROOT / config_file), *options], tmp_path)
     for line in re.findall(r"^(?:class_head|attribute_head|All other weights): .*", PAGE, re.MULTILINE):
         assert line in done.stderr, f"the page promises {line!r}"
