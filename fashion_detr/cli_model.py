@@ -1,13 +1,13 @@
 """Which model a command works with, and loading it."""
 
 import argparse
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cli_error import CommandError
+from .hub_id import is_hub_id
 
 if TYPE_CHECKING:
     from . import FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
@@ -23,7 +23,6 @@ MODEL_FILES = {
     ),
     "image processor": ("preprocessor_config.json", "processor_config.json"),
 }
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # In a clone of the repository, or installed from one with `pip install -e`.
 DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "fashion-detr-lite0-ccp"
 
@@ -83,7 +82,7 @@ def model_source(name: str) -> str:
     Raises:
         CommandError: there is no such folder, or it lacks files.
     """
-    if HUB_ID.fullmatch(name) and not Path(name).parent.exists():
+    if is_hub_id(name):
         return name
     folder = Path(name).expanduser()
     if not folder.is_dir():

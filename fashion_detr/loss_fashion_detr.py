@@ -57,10 +57,10 @@ class Targets:
             valid = logits.new_ones(len(self.counts), height, width, dtype=torch.float32)
         else:
             valid = pixel_mask.to(device).float()[:, ::MASK_STRIDE, ::MASK_STRIDE]
-        self.valid, self.coarse_valid = valid.flatten(1), _halve(valid)
+        self.valid, self.coarse_valid = valid.flatten(1), halve(valid[:, None]).flatten(1)
         # Where a cell is only in part image, its masks are shares of that part.
         share = self.coarse_valid.repeat_interleave(torch.tensor(self.counts, device=device), dim=0)
-        self.coarse_masks = _halve(self.masks.unflatten(1, (height, width))) / share.clamp(min=0.25)
+        self.coarse_masks = halve(self.masks.unflatten(1, (1, height, width))).flatten(1) / share.clamp(min=0.25)
 
 
 def _to_mask_stride(masks: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -69,10 +69,10 @@ def _to_mask_stride(masks: torch.Tensor, height: int, width: int) -> torch.Tenso
     return avg_pool2d(pad(masks.float(), (0, right, 0, bottom))[:, None], MASK_STRIDE).flatten(1)
 
 
-def _halve(maps: torch.Tensor) -> torch.Tensor:
-    """`(n, h, w)` -> `(n, ceil(h / 2) ceil(w / 2))`: means over 2x2, zeros beyond the border."""
+def halve(maps: torch.Tensor) -> torch.Tensor:
+    """`(n, channels, h, w)`: mean over 2x2 pixels; an odd border is completed with zeros."""
     height, width = maps.shape[-2:]
-    return avg_pool2d(pad(maps, (0, width % 2, 0, height % 2))[:, None], 2).flatten(1)
+    return avg_pool2d(pad(maps, (0, width % 2, 0, height % 2)), 2)
 
 
 def focal_halves(logits: torch.Tensor, alpha: float, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:

