@@ -30,13 +30,12 @@ from .loss_fashion_detr import FashionDetrLoss, halve
 # (Lin et al., "Focal Loss for Dense Object Detection", section 4.1).
 PRIOR_PROBABILITY = 0.01
 
-# Internal attention looks at the levels from this one on. Stride 4 has three times as many pixels as the others
-# together: attending to it as well took a quarter of a training step (384x256, 50 queries). Its details reach the
-# queries through the fused feature that external attention pools. (Synthetic ensembles, 400 steps, one seed: AP_IoU
-# 9.8 % without it, 10.4 % with it.)
-FIRST_ATTENDED_LEVEL = 1
-
-COARSE_LEVEL = 1  # the level (stride 8) at whose resolution the masks P' are made
+# Internal attention looks at the levels from this one on, stride 8. Stride 4 has three times as many pixels as the
+# others together: attending to it as well took a quarter of a training step (384x256, 50 queries). Its details reach
+# the queries through the fused feature that external attention pools. (Synthetic ensembles, 400 steps, one seed: AP_IoU
+# 9.8 % without it, 10.4 % with it.) Masks that are only on the way are made at this level's resolution too, at a
+# quarter of the cost.
+COARSE_LEVEL = 1
 
 
 @dataclass
@@ -53,8 +52,10 @@ class FashionDetrModelOutput(ModelOutput):
             Mask logits of the last stage.
         valid_sizes (`torch.LongTensor` of shape `(B, 2)`):
             Height and width in pixels of the image part of the canvas.
-        initial_state (`tuple`):
-            `(Q^0, P^0)`: the kernels as queries and the masks they make.
+        initial_queries (`torch.FloatTensor` of shape `(B, N, d)`):
+            Q^0, the kernels as queries.
+        initial_masks_queries_logits (`torch.FloatTensor` of shape `(B, N, H/4, W/4)`, *optional*):
+            P^0, the masks that the kernels make; with `output_initial_masks=True`.
         stage_states (`tuple` of `DecoderStageOutput`):
             What every stage made, first to last.
         hidden_states (`tuple` of `torch.FloatTensor` of shape `(B, N, d)`, *optional*):
@@ -65,7 +66,8 @@ class FashionDetrModelOutput(ModelOutput):
     attribute_hidden_states: torch.FloatTensor | None = None
     masks_queries_logits: torch.FloatTensor | None = None
     valid_sizes: torch.LongTensor | None = None
-    initial_state: tuple | None = None
+    initial_queries: torch.FloatTensor | None = None
+    initial_masks_queries_logits: torch.FloatTensor | None = None
     stage_states: tuple | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
@@ -112,7 +114,7 @@ class FashionDetrForInstanceSegmentationOutput(ModelOutput):
 class DecoderStageOutput(ModelOutput):
     """
     What one stage makes: queries Q^j and A^j `(B, N, d)`, mask logits P' (`internal_masks`, `(B, N, H/8, W/8)`) and P^j
-    (`masks`, `(B, N, H/4, W/4)`), and `regions`, the [`mask_pyramid`] of P^j, in which the next stage looks.
+    (`masks`, `(B, N, H/4, W/4)`), and `regions`, where the next stage looks: the probabilities of P^j from stride 8 on.
     """
 
     queries: torch.FloatTensor | None = None
@@ -122,38 +124,29 @@ class DecoderStageOutput(ModelOutput):
     regions: list[torch.FloatTensor] | None = None
 
 
-class PixelNorm(nn.LayerNorm):
-    """Layer norm over the channels of every pixel: no statistics over the canvas, so padding changes nothing."""
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class PixelLinear(nn.Linear):
-    """
-    Linear layer over the channels of every pixel, a 1x1 convolution.
-
-    As [`PixelNorm`] it leaves the channels last in memory, so that no map of the neck is ever rearranged: that was a
-    tenth of the time for a photo of 1024 x 1024 on a CPU.
-    """
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 class PriorLinear(nn.Linear):
     """Linear layer whose sigmoid outputs start at `PRIOR_PROBABILITY`: a leaf, so that `_init_weights` sees it."""
 
 
+def channels_last(maps: torch.Tensor) -> torch.Tensor:
+    """`(B, d, h, w)` -> `(B, h, w, d)`, a view."""
+    return maps.permute(0, 2, 3, 1)
+
+
+def channels_first(maps: torch.Tensor) -> torch.Tensor:
+    """`(B, h, w, d)` -> `(B, d, h, w)`, a view."""
+    return maps.permute(0, 3, 1, 2)
+
+
 def upsample_to(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """
-    Doubles `maps` and crops what an odd canvas has too much, so that pixels of both maps stay aligned.
+    Doubles `maps` `(B, h, w, d)` and crops what an odd canvas has too much, so that pixels of both maps stay aligned.
 
     Beyond the border lie zeros, as on the padding of a larger canvas: the border looks the same on both.
     """
-    maps = nn.functional.pad(maps, (0, 1, 0, 1))
-    doubled = nn.functional.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
-    return doubled[..., : like.shape[-2], : like.shape[-1]]
+    padded = channels_first(nn.functional.pad(maps, (0, 0, 0, 1, 0, 1)))
+    doubled = nn.functional.interpolate(padded, scale_factor=2, mode="bilinear", align_corners=False)
+    return channels_last(doubled)[:, : like.shape[1], : like.shape[2]]
 
 
 class FashionDetrFeaturePyramid(nn.Module):
@@ -163,30 +156,35 @@ class FashionDetrFeaturePyramid(nn.Module):
     At stride 4 the 3x3 convolution is depthwise: a full one would cost a third of the whole neck and decoder, and the
     fusion mixes the channels anyway. The sine code of the coarsest level travels down to all, so that the fused
     feature can tell a left shoe from a right one.
+
+    The norms are layer norms over the channels of every pixel: without statistics over the canvas, padding changes
+    nothing. Channels stay last in memory and sums are made in place: at 1024 x 1024 a map of stride 4 has 67 MB, and to
+    rearrange some and to get memory for others took a third of the time that the neck takes on a CPU.
     """
 
     def __init__(self, config: FashionDetrConfig, in_channels: list[int]):
         super().__init__()
         d = config.d_model
-        self.laterals = nn.ModuleList(PixelLinear(channels, d) for channels in in_channels)
+        self.laterals = nn.ModuleList(nn.Linear(channels, d) for channels in in_channels)
         depthwise = nn.Conv2d(d, d, 3, padding=1, groups=d)
         self.smooth = nn.ModuleList([depthwise, *(nn.Conv2d(d, d, 3, padding=1) for _ in in_channels[1:])])
-        self.norms = nn.ModuleList(PixelNorm(d) for _ in in_channels)
+        self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in in_channels)
 
     def forward(
         self, feature_maps: list[torch.Tensor], level_masks: list[torch.Tensor], coarsest_position: torch.Tensor
     ) -> list[torch.Tensor]:
-        levels = [lateral(maps) for lateral, maps in zip(self.laterals, feature_maps)]
-        levels[-1] = levels[-1] + coarsest_position
-        levels = [maps * mask for maps, mask in zip(levels, level_masks)]
-        for finer in range(len(levels) - 2, -1, -1):
-            levels[finer] = (levels[finer] + upsample_to(levels[finer + 1], levels[finer])) * level_masks[finer]
-        return [norm(conv(maps)) * mask for norm, conv, maps, mask in zip(self.norms, self.smooth, levels, level_masks)]
+        masks = [channels_last(mask) for mask in level_masks]
+        levels = [lateral(channels_last(maps)) for lateral, maps in zip(self.laterals, feature_maps)]
+        coarser = levels[-1].add_(channels_last(coarsest_position)).mul_(masks[-1])
+        for finer, mask in zip(levels[-2::-1], masks[-2::-1]):
+            coarser = finer.add_(upsample_to(coarser, finer)).mul_(mask)
+        smoothed = [channels_last(conv(channels_first(maps))) for conv, maps in zip(self.smooth, levels)]
+        return [channels_first(norm(maps).mul_(mask)) for norm, maps, mask in zip(self.norms, smoothed, masks)]
 
 
 class FashionDetrFusion(nn.Module):
     """
-    Fused feature F_f = relu(norm(W concat_i(up(F_i)))) at stride 4 (section 3.2).
+    Fused feature F_f = relu(norm(W concat_i(up(F_i)))) at stride 4, zero on the padding (section 3.2).
 
     The 1x1 convolution W is linear and so is the upsampling, so its four blocks are applied before the upsampling,
     at a third of the multiplications; the bias belongs to the first.
@@ -195,15 +193,16 @@ class FashionDetrFusion(nn.Module):
     def __init__(self, config: FashionDetrConfig):
         super().__init__()
         d = config.d_model
-        self.projections = nn.ModuleList(PixelLinear(d, d, bias=level == 0) for level in range(len(REDUCTIONS)))
-        self.norm = PixelNorm(d)
+        self.projections = nn.ModuleList(nn.Linear(d, d, bias=level == 0) for level in range(len(REDUCTIONS)))
+        self.norm = nn.LayerNorm(d)
 
     def forward(self, levels: list[torch.Tensor], level_masks: list[torch.Tensor]) -> torch.Tensor:
-        projected = [projection(maps) for projection, maps in zip(self.projections, levels)]
+        projected = [projection(channels_last(maps)) for projection, maps in zip(self.projections, levels)]
         fused = projected[-1]
         for finer, mask in zip(projected[-2::-1], level_masks[-2::-1]):
-            fused = (finer + upsample_to(fused, finer)) * mask
-        return nn.functional.relu(self.norm(fused))
+            fused = finer.add_(upsample_to(fused, finer)).mul_(channels_last(mask))
+        fused = self.norm(fused).mul_(channels_last(level_masks[0]))
+        return channels_first(nn.functional.relu_(fused))
 
 
 def sine_positions(valid_sizes: torch.Tensor, size: tuple[int, int], stride: int, channels: int) -> torch.Tensor:
@@ -285,7 +284,7 @@ class FashionDetrInternalAttention(FashionDetrAttention):
 
     def __init__(self, config: FashionDetrConfig):
         super().__init__(config)
-        self.gate = nn.Linear(config.d_model, len(REDUCTIONS[FIRST_ATTENDED_LEVEL:]))
+        self.gate = nn.Linear(config.d_model, len(REDUCTIONS[COARSE_LEVEL:]))
 
     def forward(
         self,
@@ -345,15 +344,15 @@ def mask_logits(weights: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
     return torch.matmul(weights, fused.flatten(2)).unflatten(-1, fused.shape[-2:])
 
 
-def mask_pyramid(masks: torch.Tensor, level_masks: list[torch.Tensor]) -> list[torch.Tensor]:
+def mask_pyramid(masks: torch.Tensor, level_shares: list[torch.Tensor]) -> list[torch.Tensor]:
     """
     Mask probabilities at every level, in float32, zero on the padding.
 
-    `masks` are logits `(B, N, H/4, W/4)`; level i holds the mean probability over the 2x2 pixels below it, where
-    padding and what lies beyond the canvas count as zero.
+    `masks` are logits `(B, N, h, w)` at the first of the levels whose shares are given; every other level holds the
+    mean probability over the 2x2 pixels below it, where padding and what lies beyond the canvas count as zero.
     """
-    levels = [masks.float().sigmoid() * level_masks[0]]
-    for _ in level_masks[1:]:
+    levels = [masks.float().sigmoid() * level_shares[0]]
+    for _ in level_shares[1:]:
         levels.append(halve(levels[-1]))
     return levels
 
@@ -422,11 +421,10 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         if self.config.internal_attention:
             attended = self.internal_attention(queries, memory.keys, memory.values, allowed_pixels(regions, memory))
             queries = self.internal_norm(queries + attended)
-        # These masks are only on the way: half the resolution is enough, at a quarter of the cost.
         internal_masks = mask_logits(mask_head(queries), memory.coarse)
 
         if self.config.external_attention:
-            inside = internal_masks.float().sigmoid() * memory.level_shares[COARSE_LEVEL]
+            (inside,) = mask_pyramid(internal_masks, memory.level_shares[COARSE_LEVEL:][:1])
             instances = pool_under(inside, memory.coarse)
             # Regions alone are the same for two queries with one mask, and neither could give way to the other.
             instances = queries + instances.to(queries.dtype)
@@ -434,13 +432,13 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         queries = self.feed_forward_norm(queries + self.feed_forward(queries))
         masks = mask_logits(mask_head(queries), memory.fused)
 
-        regions = mask_pyramid(masks, memory.level_masks)
+        inside = mask_pyramid(masks, memory.level_shares)
         return DecoderStageOutput(
             queries=queries,
-            attribute_queries=self.render(attribute_queries, regions, memory),
+            attribute_queries=self.render(attribute_queries, inside, memory),
             internal_masks=internal_masks,
             masks=masks,
-            regions=regions,
+            regions=inside[COARSE_LEVEL:],
         )
 
     def render(
@@ -469,8 +467,8 @@ def allowed_pixels(regions: list[torch.Tensor], memory: FashionDetrMemory) -> li
     image part belongs to the mask; an empty mask may look at the whole image.
     """
     allowed = []
-    attended = slice(FIRST_ATTENDED_LEVEL, None)
-    for region, share, valid in zip(regions[attended], memory.level_shares[attended], memory.level_masks[attended]):
+    attended = slice(COARSE_LEVEL, None)
+    for region, share, valid in zip(regions, memory.level_shares[attended], memory.level_masks[attended]):
         inside = ((region > 0.5 * share) & (valid > 0)).flatten(2)
         empty = ~inside.any(dim=-1, keepdim=True)
         allowed.append((inside | (empty & (valid > 0).flatten(2)))[:, None])
@@ -504,9 +502,6 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        if isinstance(module, PixelNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
         if isinstance(module, PriorLinear):
             init.constant_(module.bias, -torch.log(torch.tensor(1 / PRIOR_PROBABILITY - 1)).item())
         if isinstance(module, FashionDetrModel):
@@ -585,6 +580,7 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         pixel_values: torch.FloatTensor,
         pixel_mask: torch.LongTensor | None = None,
         output_hidden_states: bool | None = None,
+        output_initial_masks: bool | None = None,
     ) -> FashionDetrModelOutput:
         """
         Args:
@@ -594,6 +590,8 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
                 1 = image, 0 = padding; without it the whole canvas is image.
             output_hidden_states (`bool`, *optional*):
                 Whether to return the queries of every stage.
+            output_initial_masks (`bool`, *optional*):
+                Whether to return P^0, which is learnt from and not needed otherwise.
 
         Raises:
             ValueError: wrong shape, or a backbone whose maps do not have the strides 4, 8, 16, 32.
@@ -608,11 +606,12 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         kernels = self.kernels.repeat(pixel_values.shape[0], 1, 1)
         queries = self.query_norm(kernels)
         attribute_queries = self.attribute_queries.repeat(pixel_values.shape[0], 1, 1)
-        masks = mask_logits(kernels, memory.fused)
-        initial_state = (queries, masks)
+        initial_queries, initial_masks = queries, None
+        if output_initial_masks:
+            initial_masks = mask_logits(kernels, memory.fused)
 
         stage_states = []
-        regions = mask_pyramid(masks, memory.level_masks)
+        regions = mask_pyramid(mask_logits(kernels, memory.coarse), memory.level_shares[COARSE_LEVEL:])
         for stage in self.stages:
             state = stage(queries, attribute_queries, regions, memory, self.mask_head)
             queries, attribute_queries, regions = state.queries, state.attribute_queries, state.regions
@@ -620,13 +619,14 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
 
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        hidden_states = (initial_state[0], *(state.queries for state in stage_states)) if output_hidden_states else None
+        hidden_states = (initial_queries, *(state.queries for state in stage_states)) if output_hidden_states else None
         return FashionDetrModelOutput(
             query_hidden_states=queries,
             attribute_hidden_states=attribute_queries,
             masks_queries_logits=stage_states[-1].masks,
             valid_sizes=valid_sizes,
-            initial_state=initial_state,
+            initial_queries=initial_queries,
+            initial_masks_queries_logits=initial_masks,
             stage_states=tuple(stage_states),
             hidden_states=hidden_states,
         )
@@ -650,9 +650,10 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         for _ in REDUCTIONS[1:]:
             level_shares.append(halve(level_shares[-1]))
 
+        attended = slice(COARSE_LEVEL, None)
         positions = [
             sine_positions(valid_sizes, mask.shape[-2:], stride, self.config.d_model).to(pixel_values.dtype)
-            for mask, stride in zip(level_masks, REDUCTIONS)
+            for mask, stride in zip(level_masks[attended], REDUCTIONS[attended])
         ]
         levels = self.pyramid(feature_maps, level_masks, positions[-1])
         heads = self.config.decoder_attention_heads
@@ -662,16 +663,15 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
 
         keys, values = [], []
         if self.config.internal_attention:
-            attended = slice(FIRST_ATTENDED_LEVEL, None)
             keys = [
                 split_heads(self.key_proj(tokens(maps + position)), heads)
-                for maps, position in zip(levels[attended], positions[attended])
+                for maps, position in zip(levels[attended], positions)
             ]
             values = [split_heads(self.value_proj(tokens(maps)), heads) for maps in levels[attended]]
         fused = self.fusion(levels, level_masks)
         return FashionDetrMemory(
             fused=fused,
-            coarse=halve(fused * level_masks[0]),
+            coarse=halve(fused),
             levels=levels,
             keys=keys,
             values=values,
@@ -742,20 +742,29 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
                 )
             )
         has_labels = mask_labels is not None
-        states = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
+        all_predictions = has_labels or bool(output_auxiliary_logits)
+        states = self.model(
+            pixel_values,
+            pixel_mask,
+            output_hidden_states=output_hidden_states,
+            output_initial_masks=all_predictions,
+            return_dict=True,
+        )
 
-        queries, masks = states.initial_state
-        predictions = [{"class_queries_logits": self.class_head(queries), "masks_queries_logits": masks}]
-        last = len(states.stage_states) - 1
-        for index, stage in enumerate(states.stage_states):
-            if index == last or has_labels or output_auxiliary_logits:
-                predictions.append(
-                    {
-                        "class_queries_logits": self.class_head(stage.queries),
-                        "masks_queries_logits": stage.masks,
-                        "attribute_queries_logits": self.attribute_head(stage.attribute_queries),
-                    }
-                )
+        predictions = [
+            {
+                "class_queries_logits": self.class_head(stage.queries),
+                "masks_queries_logits": stage.masks,
+                "attribute_queries_logits": self.attribute_head(stage.attribute_queries),
+            }
+            for stage in (states.stage_states if all_predictions else states.stage_states[-1:])
+        ]
+        if all_predictions:
+            initial = {
+                "class_queries_logits": self.class_head(states.initial_queries),
+                "masks_queries_logits": states.initial_masks_queries_logits,
+            }
+            predictions = [initial, *predictions]
         loss, loss_dict = None, None
         if has_labels:
             loss, loss_dict = self.criterion(
@@ -771,7 +780,7 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
             loss=loss,
             loss_dict=loss_dict,
             **predictions[-1],
-            auxiliary_logits=tuple(predictions[:-1]) if has_labels or output_auxiliary_logits else None,
+            auxiliary_logits=tuple(predictions[:-1]) if all_predictions else None,
             valid_sizes=states.valid_sizes,
             query_hidden_states=states.query_hidden_states,
             hidden_states=states.hidden_states,

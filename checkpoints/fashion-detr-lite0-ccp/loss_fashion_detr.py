@@ -71,8 +71,7 @@ def _to_mask_stride(masks: torch.Tensor, height: int, width: int) -> torch.Tenso
 
 def halve(maps: torch.Tensor) -> torch.Tensor:
     """`(n, channels, h, w)`: mean over 2x2 pixels; an odd border is completed with zeros."""
-    height, width = maps.shape[-2:]
-    return avg_pool2d(pad(maps, (0, width % 2, 0, height % 2)), 2)
+    return avg_pool2d(maps, 2, ceil_mode=True, divisor_override=4)
 
 
 def focal_halves(logits: torch.Tensor, alpha: float, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
