@@ -8,6 +8,7 @@ category can carry and, where it has queries, that the score counts the mask's c
 import importlib.util
 import math
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,7 +54,7 @@ def attribute_layer(width: int, num_attributes: int) -> nn.Linear:
     return layer
 
 
-class Contestant(nn.Module):
+class Contestant(nn.Module, ABC):
     """
     One model of the comparison.
 
@@ -67,34 +68,41 @@ class Contestant(nn.Module):
         self.processor = FashionDetrImageProcessor()
 
     @property
+    @abstractmethod
     def backbone(self) -> nn.Module:
         """The part that starts from pretrained weights, and learns at a rate of its own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor) -> Any:
         """The network alone, without post-processing; `(B, 3, H, W)` and `(B, H, W)`, the photo at the top left."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, batch: Batch) -> torch.Tensor:
         """The weighted sum `()` of all terms of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, batch: Batch, sizes: list[tuple[int, int]], top_k: int, attribute_threshold: float) -> Results:
         """The best `top_k` of every image at its original size (height, width), each with its `attribute_scores`."""
-        outputs = self.as_logits(self(batch["pixel_values"], batch["pixel_mask"]), batch["pixel_mask"])
-        return self.processor.post_process_coco(
-            outputs, sizes, self.config, attribute_threshold, top_k, output_attribute_scores=True
-        )
-
-    def as_logits(self, outputs: Any, pixel_mask: torch.Tensor) -> FashionDetrForInstanceSegmentationOutput:
-        """A query's class, mask and attributes in the form of our own model, for whoever has queries."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True):
         super().train(mode)
         if self.config.freeze_backbone_batch_norm:
             freeze_batch_norm(self.backbone)
         return self
+
+
+class QueryContestant(Contestant):
+    """A model whose queries each have a class, a mask and attributes: our own post-processing serves it."""
+
+    @abstractmethod
+    def as_logits(self, outputs: Any, pixel_mask: torch.Tensor) -> FashionDetrForInstanceSegmentationOutput:
+        """What `forward` returns, in the form of our own model."""
+
+    def predict(self, batch, sizes, top_k, attribute_threshold):
+        outputs = self.as_logits(self(batch["pixel_values"], batch["pixel_mask"]), batch["pixel_mask"])
+        return self.processor.post_process_coco(
+            outputs, sizes, self.config, attribute_threshold, top_k, output_attribute_scores=True
+        )
 
 
 def float_labels(batch: Batch) -> list[dict[str, torch.Tensor]]:
@@ -105,7 +113,7 @@ def float_labels(batch: Batch) -> list[dict[str, torch.Tensor]]:
     ]
 
 
-class Ours(Contestant):
+class Ours(QueryContestant):
     """Fashion DETR with its own loss."""
 
     def __init__(self, config: FashionDetrConfig, attention: str = "eager"):
@@ -128,7 +136,7 @@ class Ours(Contestant):
         return outputs
 
 
-class Fashionformer(Contestant):
+class Fashionformer(QueryContestant):
     """
     Fashionformer (Xu et al., ECCV 2022), from a file that is no part of this project.
 
@@ -195,7 +203,7 @@ def in_float32(value: Any) -> Any:
     return [in_float32(entry) for entry in value] if isinstance(value, list) else value
 
 
-class Mask2Former(Contestant):
+class Mask2Former(QueryContestant):
     """
     Mask2Former (Cheng et al., CVPR 2022) of transformers, with a linear attribute head on the queries of every layer.
 

@@ -48,7 +48,13 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """All rows of a folder, best first. Raises FileNotFoundError where there is none, ValueError for another file."""
+    """
+    All rows of a folder, best first, each with its `file`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a JSON file is something else.
+    """
     files = sorted(folder.glob("*.json"))
     if not files:
         raise FileNotFoundError(f"There is no row (a JSON file that peers.py wrote) in {folder}.")
@@ -57,7 +63,7 @@ def read_rows(folder: Path) -> list[Row]:
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or "evaluations" not in content:
             raise ValueError(f"{file} is not a row that peers.py wrote.")
-        rows.append(content)
+        rows.append(content | {"file": file})
     return sorted(rows, key=lambda row: (judged_on(row), -(row["figures"]["AP_IoU"] or 0)))
 
 

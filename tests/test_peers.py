@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import peer_pictures
 import peers
 import pytest
 import torch
@@ -12,6 +13,7 @@ import yaml
 from conftest import TINY_BACKBONE
 from peer_mask_rcnn import MaskRcnn, boxes_around
 from peer_models import Contestant
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fashion_detr.data.dataset import collate
@@ -140,6 +142,29 @@ def test_interrupted_row_ends_like_one_that_ran_through(config_file, tmp_path, m
     table = peers.format_rows(peers.read_rows(through.parent))
     assert table.count("| Mask R-CNN | 0.0008 | 4 |") == 2 and "A = 294" in table
     assert peers.draw_curves(peers.read_rows(through.parent), tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_pictures_show_the_photos_with_small_objects_and_every_model(config_file, tmp_path, capsys):
+    for model in ("ours", "maskrcnn"):
+        peers.make_row(peers.parse(command(config_file, model, tmp_path / "rows" / f"{model}.json", "--steps", "2")))
+    capsys.readouterr()
+    sheet = tmp_path / "pictures" / "sheet.png"
+    peer_pictures.main([str(tmp_path / "rows"), "--photos", "2", "--output", str(sheet)])
+    assert "photo, truth, Fashion DETR, Mask R-CNN" in capsys.readouterr().out
+    with Image.open(sheet) as picture:
+        assert picture.height > 2 * peer_pictures.PANEL_HEIGHT
+        assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 1000
+
+    _, judged = peer_pictures.load_contestant(tmp_path / "rows" / "ours.json", None, None)
+    small = [
+        sum(0 < coco_mask.area(one["segmentation"]) < 32**2 for one in judged[index]["meta"]["ground_truth"])
+        for index in peer_pictures.photos_with_small_objects(judged, len(judged))
+    ]
+    assert small == sorted(small, reverse=True) and small[0] > 0
+
+    (tmp_path / "rows" / "work" / "ours.pt").unlink()
+    with pytest.raises(SystemExit, match="has no checkpoint"):
+        peer_pictures.main([str(tmp_path / "rows"), "--output", str(sheet)])
 
 
 def test_optimiser_and_schedule_are_those_of_our_own_training(config_file):

@@ -162,35 +162,34 @@ def draw_overlays(
         found = processor.post_process_fashion(
             model(**batch), [(image.height, image.width)], model.config, threshold=OVERLAY_THRESHOLD
         )[0]
-        truth = _as_objects(example, (image.height, image.width), model.config)
+        truth = as_objects(example["annotations"], (image.height, image.width), model.config)
         paths.append(output_dir / f"{example['image_id']}.png")
         contact_sheet([draw_objects(image, truth), draw_objects(image, found)], columns=2).save(paths[-1])
     return paths
 
 
-def _as_objects(example: Example, size: tuple[int, int], config: FashionDetrConfig) -> list[dict[str, Any]]:
-    """Ground truth in the form of `post_process_fashion`, without scores."""
+def as_objects(
+    annotations: Sequence[dict[str, Any]], size: tuple[int, int], config: FashionDetrConfig
+) -> list[dict[str, Any]]:
+    """Annotations, or results, of a photo `(height, width)` as `draw_objects` takes them, without scores."""
     class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
     attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
     objects = []
-    for annotation in example["annotations"]:
+    for annotation in annotations:
         mask = torch.from_numpy(decode_segmentation(annotation["segmentation"], size, "the ground truth")) > 0.5
         if not mask.any():
             continue
         label_id = class_index[annotation["category_id"]]
-        left, top, width, height = annotation["bbox"]
         objects.append(
             {
                 "label_id": label_id,
                 "label": config.id2label[label_id],
                 "score": None,
                 "mask": mask,
-                "bbox": [left, top, left + width, top + height],
                 "attributes": [
                     {"id": attribute_id, "name": config.id2attribute[attribute_index[attribute_id]]}
                     for attribute_id in annotation.get("attribute_ids", ())
                 ],
-                "parent": None,
             }
         )
     return objects
