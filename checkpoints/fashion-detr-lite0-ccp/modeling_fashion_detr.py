@@ -424,7 +424,7 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         internal_masks = mask_logits(mask_head(queries), memory.coarse)
 
         if self.config.external_attention:
-            (inside,) = mask_pyramid(internal_masks, memory.level_shares[COARSE_LEVEL:][:1])
+            inside = internal_masks.float().sigmoid() * memory.level_shares[COARSE_LEVEL]
             instances = pool_under(inside, memory.coarse)
             # Regions alone are the same for two queries with one mask, and neither could give way to the other.
             instances = queries + instances.to(queries.dtype)
