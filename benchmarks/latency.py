@@ -40,6 +40,7 @@ class Case:
     backbone: str
     batch: int
     precision: str
+    memory_format: torch.memory_format
 
     @property
     def canvas(self) -> tuple[int, int]:
@@ -58,7 +59,8 @@ class Case:
             "tf_efficientnet_lite0" if is_small else self.backbone,
             LITE0 if is_small else {},
         )
-        return build_contestant(name, config, self.canvas, TOP_K, attention, fashionformer).eval()
+        contestant = build_contestant(name, config, self.canvas, TOP_K, attention, fashionformer)
+        return contestant.eval().to(memory_format=self.memory_format)
 
     def photos(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Noise, and where the canvas holds it."""
@@ -67,16 +69,16 @@ class Case:
         pixel_mask = torch.zeros(self.batch, height, width, dtype=torch.bool)
         pixel_mask[:, :, : height * 2 // 3] = True
         pixel_values = torch.randn(self.batch, 3, height, width, generator=generator) * pixel_mask[:, None]
-        return pixel_values, pixel_mask
+        return pixel_values.contiguous(memory_format=self.memory_format), pixel_mask
 
     @torch.inference_mode()
-    def forward(self, contestant: Contestant) -> Any:
+    def forward(self, contestant: Contestant, photos: tuple[torch.Tensor, torch.Tensor]) -> Any:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            return contestant(*self.photos())
+            return contestant(*photos)
 
     @torch.inference_mode()
-    def forward_to_masks(self, contestant: Contestant, name: str) -> None:
-        MASKS[name](contestant, self.forward(contestant), self.photos()[1], [self.photo] * self.batch)
+    def forward_to_masks(self, contestant: Contestant, photos: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
+        MASKS[name](contestant, self.forward(contestant, photos), photos[1], [self.photo] * self.batch)
 
 
 # --- Every contestant's own way to masks of the original size ---------------------------------------------------------
@@ -122,12 +124,13 @@ MASKS: dict[str, Callable[[Contestant, Any, torch.Tensor, list[tuple[int, int]]]
 
 def measure_times(case: Case, contestants: dict[str, Contestant], rounds: int) -> dict[str, tuple[float, float]]:
     """Median seconds of the network and of the whole, round robin: what slows the machine down hits all alike."""
+    photos = case.photos()
     seconds: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds + 1):  # the first one warms up
         for name, contestant in contestants.items():
             for task, work in (
-                ("forward", lambda: case.forward(contestant)),  # noqa: B023 - called at once
-                ("masks", lambda: case.forward_to_masks(contestant, name)),  # noqa: B023
+                ("forward", lambda: case.forward(contestant, photos)),  # noqa: B023 - called at once
+                ("masks", lambda: case.forward_to_masks(contestant, photos, name)),  # noqa: B023
             ):
                 started = time.perf_counter()
                 work()
@@ -152,10 +155,10 @@ def measure_memory(case: Case, name: str, attention: str, fashionformer: Path | 
 
 def _memory(case: Case, name: str, attention: str, fashionformer: Path | None, threads: int, queue: Any) -> None:
     torch.set_num_threads(threads)
-    contestant = case.build(name, attention, fashionformer)
+    contestant, photos = case.build(name, attention, fashionformer), case.photos()
     loaded = resident_memory("VmRSS")
     reset_peak()
-    case.forward_to_masks(contestant, name)
+    case.forward_to_masks(contestant, photos, name)
     queue.put(resident_memory("VmHWM") - loaded)
 
 
@@ -164,7 +167,7 @@ def format_table(case: Case, times: dict[str, tuple[float, float]], memory: dict
     reference = times["ours"] if "ours" in times else next(iter(times.values()))
     lines = [
         f"{case.backbone}, {case.batch} x {height} x {width}, masks {case.photo[0]} x {case.photo[1]}, "
-        f"{case.precision}, {torch.get_num_threads()} threads",
+        f"{case.precision}, {str(case.memory_format).removeprefix('torch.')}, {torch.get_num_threads()} threads",
         "",
         "| model | forward s | ratio | with masks s | ratio | peak GB above the model |",
         "|---|---|---|---|---|---|",
@@ -188,14 +191,16 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", choices=NAMES, default=["resnet50"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["float32"])
+    parser.add_argument("--channels_last", action="store_true", help="memory format of all weights and photos")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa", help="of our own model")
     arguments = parser.parse_args()
     names = arguments.models or [name for name in MODELS if name != "fashionformer" or arguments.fashionformer]
+    memory_format = torch.channels_last if arguments.channels_last else torch.contiguous_format
     for backbone in arguments.backbones:
         for batch in arguments.batches:
             for precision in arguments.precisions:
-                case = Case(backbone, batch, precision)
+                case = Case(backbone, batch, precision, memory_format)
                 options = (arguments.attention, arguments.fashionformer)
                 memory = {name: measure_memory(case, name, *options, torch.get_num_threads()) for name in names}
                 contestants = {name: case.build(name, *options) for name in names}
