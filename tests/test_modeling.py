@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 from transformers import PreTrainedModel, set_seed
 
 from fashion_detr import FashionDetrForInstanceSegmentation
-from fashion_detr.modeling_fashion_detr import FashionDetrFusion, FashionDetrModel
+from fashion_detr.modeling_fashion_detr import FashionDetrFusion, FashionDetrModel, PaddedConv2d, fix_padding
 
 LOGITS = ("class_queries_logits", "masks_queries_logits", "attribute_queries_logits")
 ABLATIONS = ("internal_attention", "external_attention", "multi_layer_rendering")
@@ -304,10 +304,28 @@ def test_inference_compiles_as_one_graph(tiny_model):
     assert largest_difference(tiny_model(*inputs), compiled(*inputs)) < 1e-5
 
 
-def test_inference_exports(tiny_model):
+def test_inference_exports_with_batch_and_canvas_left_open(tiny_model):
+    batch, rows, columns = (torch.export.Dim(name, min=2, max=40) for name in ("batch", "rows", "columns"))
+    shapes = {0: batch, 2: 32 * rows, 3: 32 * columns}, {0: batch, 1: 32 * rows, 2: 32 * columns}
     inputs = (photos(), mask_of([(41, 96), (64, 50)], 64, 96))
-    exported = torch.export.export(tiny_model, inputs).module()
-    assert largest_difference(tiny_model(*inputs), exported(*inputs)) < 1e-5
+    exported = torch.export.export(tiny_model, inputs, dynamic_shapes=shapes).module()
+    for count, height, width, sizes in ((2, 64, 96, [(41, 96), (64, 50)]), (3, 128, 64, [(128, 64), (9, 9), (70, 30)])):
+        inputs = (photos(count, height, width), mask_of(sizes, height, width))
+        assert largest_difference(tiny_model(*inputs), exported(*inputs)) < 1e-5
+
+
+def test_padding_that_follows_the_input_is_fixed():
+    """timm's convolutions with TensorFlow's padding, of which `torch.export` cannot make one expression."""
+    layers = pytest.importorskip("timm.layers")
+    convolutions = nn.Sequential(
+        layers.Conv2dSame(3, 8, 3, stride=2), nn.Sequential(layers.Conv2dSame(8, 8, 5, stride=2, groups=8, bias=False))
+    )
+    maps = torch.rand(2, 3, 32, 64)
+    expected, weights = convolutions(maps), convolutions.state_dict()
+    fix_padding(convolutions)
+    assert [type(part) for part in convolutions.modules() if isinstance(part, nn.Conv2d)] == [PaddedConv2d] * 2
+    assert torch.equal(convolutions(maps), expected)
+    assert all(torch.equal(value, weights[name]) for name, value in convolutions.state_dict().items())
 
 
 # --- what is learnt ---------------------------------------------------------------------------------------------------

@@ -543,6 +543,7 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         super().__init__(config)
         d = config.d_model
         self.backbone = load_backbone(config)
+        fix_padding(self.backbone)
         if len(self.backbone.channels) != len(REDUCTIONS):
             raise ValueError(
                 f"The backbone has to offer {len(REDUCTIONS)} feature maps (reductions {list(REDUCTIONS)}), "
@@ -785,6 +786,35 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
             query_hidden_states=states.query_hidden_states,
             hidden_states=states.hidden_states,
         )
+
+
+class PaddedConv2d(nn.Conv2d):
+    """
+    Convolution of maps whose sides are multiples of its stride, with TensorFlow's padding: an odd pixel comes last.
+
+    timm's own, `Conv2dSame`, works the padding out from the size of every input. Here all canvases consist of whole
+    cells, so that it never changes, and only so can a model be exported whose canvas is left open.
+    """
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        sides = []
+        for kernel, stride, dilation in zip(self.kernel_size[::-1], self.stride[::-1], self.dilation[::-1]):
+            total = max(0, (kernel - 1) * dilation + 1 - stride)
+            sides += [total // 2, total - total // 2]
+        return super().forward(nn.functional.pad(maps, sides))
+
+
+def fix_padding(module: nn.Module) -> None:
+    """Puts a [`PaddedConv2d`] with the same weights in the place of every `Conv2dSame`."""
+    for name, part in module.named_children():
+        if type(part).__name__ == "Conv2dSame":
+            padded = PaddedConv2d(
+                part.in_channels, part.out_channels, part.kernel_size, part.stride, 0, part.dilation, part.groups
+            )
+            padded.weight, padded.bias = part.weight, part.bias
+            setattr(module, name, padded)
+        else:
+            fix_padding(part)
 
 
 def freeze_batch_norm(module: nn.Module) -> None:
