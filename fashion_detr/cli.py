@@ -56,7 +56,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="a photo, or a folder of photos")
     add_model_option(parser)
     parser.add_argument("--output", required=True, type=Path, help="folder for the results; made if it is missing")
-    parser.add_argument("--threshold", type=_fraction, default=0.5, help="least score of an object (0.5)")
+    parser.add_argument("--threshold", type=_fraction, default=0.3, help="least score of an object (0.3)")
     parser.add_argument("--attribute_threshold", type=_fraction, help="least probability of one (the model's)")
     parser.add_argument("--top_k", type=_positive, default=100, help="largest number of objects in a photo (100)")
     add_device_option(parser)
