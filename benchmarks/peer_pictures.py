@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_detr.data.dataset import FashionDataset, collate
 from fashion_detr.training.arguments import DataArguments
-from fashion_detr.training.report import as_objects
+from fashion_detr.training.report import as_objects, photo_of
 from fashion_detr.visualization import contact_sheet, draw_objects
 
 SMALL_AREA = 32**2  # square pixels
@@ -74,8 +74,7 @@ def draw_comparison(
     """Writes the sheet: a row a photo, its columns are the photo, the truth and every model."""
     panels = []
     for index in indices:
-        sample, image = judged[index], judged.examples[index]["image"]
-        photo = (image if isinstance(image, Image.Image) else Image.fromarray(image)).convert("RGB")
+        sample, photo = judged[index], photo_of(judged.examples[index])
         truth = as_objects(sample["meta"]["ground_truth"], sample["meta"]["size"], judged.config)
         row = [photo, draw_objects(photo, truth, max_attributes=0)]
         row += [panel(contestant, sample, photo) for _, contestant in contestants]

@@ -156,8 +156,7 @@ def draw_overlays(
     paths = []
     for index in range(min(count, len(examples))):
         example = examples[index]
-        image = example["image"] if isinstance(example["image"], Image.Image) else Image.fromarray(example["image"])
-        image = to_rgb(image)
+        image = photo_of(example)
         batch = processor(image, return_tensors="pt").to(model.device)
         found = processor.post_process_fashion(
             model(**batch), [(image.height, image.width)], model.config, threshold=OVERLAY_THRESHOLD
@@ -166,6 +165,12 @@ def draw_overlays(
         paths.append(output_dir / f"{example['image_id']}.png")
         contact_sheet([draw_objects(image, truth), draw_objects(image, found)], columns=2).save(paths[-1])
     return paths
+
+
+def photo_of(example: Example) -> Image.Image:
+    """The photo of an example in RGB; drawn ones come as arrays."""
+    image = example["image"]
+    return to_rgb(image if isinstance(image, Image.Image) else Image.fromarray(image))
 
 
 def as_objects(
