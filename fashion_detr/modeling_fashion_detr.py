@@ -37,6 +37,9 @@ PRIOR_PROBABILITY = 0.01
 # quarter of the cost.
 COARSE_LEVEL = 1
 
+# A cell at the border of the image may hold little of it: of the coarsest one, at least one cell of stride 4.
+LEAST_SHARE = (REDUCTIONS[0] / REDUCTIONS[-1]) ** 2
+
 # Waves that code the edges of a mask's box; the shortest tells edges apart that differ by a twentieth of the image.
 OCTAVES = 4
 
@@ -240,10 +243,10 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """softmax(Q K^T / sqrt(C)) V of eq. 1; `attention_mask` is boolean, true where attention is allowed."""
+    """softmax(Q K^T / sqrt(C)) V of eq. 1; `attention_mask` is added to the scores."""
     scores = torch.matmul(query * scaling, key.transpose(-1, -2))
     if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+        scores = scores + attention_mask
     weights = nn.functional.softmax(scores, dim=-1)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
@@ -263,13 +266,19 @@ class FashionDetrAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Attention without input and output projection: query, key, value `(B, heads, L, C)` -> `(B, L, d)`."""
+        """
+        Attention without input and output projection: query, key, value `(B, heads, L, C)` -> `(B, L, d)`.
+
+        `bias` `(B, 1, L, keys)` float32 is added to the scores.
+        """
+        if bias is not None:
+            bias = bias.to(query.dtype).clamp(min=torch.finfo(query.dtype).min)
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
-        output, _ = attention(self, query, key, value, mask, scaling=self.scaling, dropout=0.0)
+        output, _ = attention(self, query, key, value, bias, scaling=self.scaling, dropout=0.0)
         return output.flatten(-2)
 
 
@@ -295,10 +304,10 @@ class FashionDetrInternalAttention(FashionDetrAttention):
         queries: torch.Tensor,
         keys: list[torch.Tensor],
         values: list[torch.Tensor],
-        allowed: list[torch.Tensor],
+        biases: list[torch.Tensor],
     ) -> torch.Tensor:
         query = split_heads(self.q_proj(queries), self.num_heads)
-        answers = [self.attend(query, *level) for level in zip(keys, values, allowed)]
+        answers = [self.attend(query, *level) for level in zip(keys, values, biases)]
         gate = self.gate(queries).softmax(dim=-1)
         merged = sum(gate[..., level, None] * answer for level, answer in enumerate(answers))
         return self.dropout(self.o_proj(merged))
@@ -456,7 +465,7 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         mask_head: FashionDetrMaskHead,
     ) -> DecoderStageOutput:
         if self.config.internal_attention:
-            attended = self.internal_attention(queries, memory.keys, memory.values, allowed_pixels(regions, memory))
+            attended = self.internal_attention(queries, memory.keys, memory.values, region_biases(regions, memory))
             queries = self.internal_norm(queries + attended)
         internal_masks = mask_logits(mask_head(queries), memory.coarse)
 
@@ -500,18 +509,24 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
 
 
 @torch.no_grad()
-def allowed_pixels(regions: list[torch.Tensor], memory: FashionDetrMemory) -> list[torch.Tensor]:
+def region_biases(regions: list[torch.Tensor], memory: FashionDetrMemory) -> list[torch.Tensor]:
     """
-    Where internal attention may look, one boolean `(B, 1, N, h_i w_i)` an attended level: more than half of the pixel's
-    image part belongs to the mask; an empty mask may look at the whole image.
+    Where internal attention looks: logarithms of the pixels' weights, 0 where it looks and the least float where it
+    does not, `(B, 1, N, h_i w_i)` float32 an attended level.
+
+    A pixel counts if half of its image part belongs to the mask: not at all below a share of 0.4, wholly from 0.6 on.
+    A step at one half would leave whole pixels to the rounding of whatever computes the share, so that two devices, or
+    a photo alone and in a batch, would not agree. An empty mask looks at the whole image.
     """
-    allowed = []
+    biases = []
     attended = slice(COARSE_LEVEL, None)
     for region, share, valid in zip(regions, memory.level_shares[attended], memory.level_masks[attended]):
-        inside = ((region > 0.5 * share) & (valid > 0)).flatten(2)
-        empty = ~inside.any(dim=-1, keepdim=True)
-        allowed.append((inside | (empty & (valid > 0).flatten(2)))[:, None])
-    return allowed
+        image = valid.float().flatten(2)
+        inside = (5 * (region / share.clamp(min=LEAST_SHARE)).flatten(2) - 2).clamp(0, 1) * image
+        everywhere = (1 - 10 * inside.amax(dim=-1, keepdim=True)).clamp(min=0) * image
+        weights = torch.maximum(inside, everywhere)
+        biases.append(weights.log().clamp(min=torch.finfo(weights.dtype).min)[:, None])
+    return biases
 
 
 class FashionDetrPreTrainedModel(PreTrainedModel):
