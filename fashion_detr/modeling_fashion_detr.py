@@ -40,8 +40,9 @@ COARSE_LEVEL = 1
 # A cell at the border of the image may hold little of it: of the coarsest one, at least one cell of stride 4.
 LEAST_SHARE = (REDUCTIONS[0] / REDUCTIONS[-1]) ** 2
 
-# Waves that code the edges of a mask's box; the shortest tells edges apart that differ by a twentieth of the image.
-OCTAVES = 4
+# Waves that code the edges of a mask's box, from twice the image's side on, each half as long as the one before: the
+# shortest, an eighth of the side, tells hems apart that differ by a few hundredths of it.
+OCTAVES = 5
 
 
 @dataclass
@@ -390,7 +391,8 @@ def pool_under(probabilities: torch.Tensor, features: torch.Tensor) -> torch.Ten
 @torch.no_grad()
 def box_edges(probabilities: torch.Tensor, level_mask: torch.Tensor) -> torch.Tensor:
     """
-    Edges of the box around every mask, as shares of the image's sides: `(B, N, 4)`, top, bottom, left, right.
+    Edges of the box around every mask, and of the one around all masks of its image together, which is about the
+    wearer's: `(B, N, 8)`, twice top, bottom, left and right, as shares of the image's sides.
 
     Rows and columns count as far as their most probable pixel does, from 0 at a probability of 1/4 to 1 at 3/4: so the
     edges follow the mask without a jump where a pixel crosses one half. The box of an empty mask is inside out, its top
@@ -400,21 +402,30 @@ def box_edges(probabilities: torch.Tensor, level_mask: torch.Tensor) -> torch.Te
         probabilities: `(B, N, h, w)` float32, zero on the padding.
         level_mask: `(B, 1, h, w)`, 1 = image, 0 = padding.
     """
-    edges = []
+    boxes, common = [], []
     for across in (-1, -2):  # rows, then columns
         valid = level_mask.amax(dim=across)
         side = valid.sum(dim=-1).clamp(min=1)
-        profile = (2 * probabilities.amax(dim=across) - 0.5).clamp(0, 1)
-        begun = profile.cummax(dim=-1).values  # there is mask here or before
-        unfinished = profile.flip(-1).cummax(dim=-1).values  # there is mask here or behind; from the end on
-        edges += [((1 - begun) * valid).sum(dim=-1) / side, unfinished.sum(dim=-1) / side]
-    return torch.stack(edges, dim=-1)
+        profiles = (2 * probabilities.amax(dim=across) - 0.5).clamp(0, 1)
+        for edges, profile in ((boxes, profiles), (common, profiles.amax(dim=1, keepdim=True))):
+            begun = profile.cummax(dim=-1).values  # there is mask here or before
+            unfinished = profile.flip(-1).cummax(dim=-1).values  # there is mask here or behind; from the end on
+            edges += [((1 - begun) * valid).sum(dim=-1) / side, unfinished.sum(dim=-1) / side]
+    boxes = torch.stack(boxes, dim=-1)
+    return torch.cat([boxes, torch.stack(common, dim=-1).expand_as(boxes)], dim=-1)
 
 
-def octave_code(values: torch.Tensor) -> torch.Tensor:
-    """Sines and cosines of values in 0..1, octaves from half a wave on: `(..., n)` -> `(..., 2 n OCTAVES)`."""
-    phase = values[..., None] * (torch.pi * 2 ** torch.arange(OCTAVES, device=values.device))
-    return torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(-2)
+class FashionDetrBoxCode(nn.Sequential):
+    """Two-layer perceptron from the edges `(B, N, 8)` of [`box_edges`], coded as sines, to `(B, N, d)`."""
+
+    def __init__(self, config: FashionDetrConfig):
+        d = config.d_model
+        super().__init__(nn.Linear(8 * 2 * OCTAVES, d), nn.ReLU(), nn.Linear(d, d))
+
+    def forward(self, edges: torch.Tensor) -> torch.Tensor:
+        phase = edges[..., None] * (torch.pi * 2 ** torch.arange(OCTAVES, device=edges.device))
+        code = torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(-2)
+        return super().forward(code.to(self[0].weight.dtype))
 
 
 @dataclass
@@ -449,7 +460,7 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         rendered = len(REDUCTIONS) if config.multi_layer_rendering else 1
         self.modulation = nn.Linear(d, d)
         self.render_proj = nn.Linear(rendered * d, d)
-        self.box_proj = nn.Linear(4 * 2 * OCTAVES, d, bias=False)
+        self.box_code = FashionDetrBoxCode(config)
         self.render_norm = nn.LayerNorm(d)
         self.attribute_attention = FashionDetrInstanceAttention(config)
         self.attribute_norm = nn.LayerNorm(d)
@@ -494,7 +505,7 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         Multi-Layer Rendering, eq. 2: the features of every level under the mask, modulated by the attribute query.
 
         The paper prints the mask of the stage before, P^(j-1); here it is P^j, the newest and best one. Beside what
-        lies under the mask stands where it lies: a length is where a hem ends, and a mean does not know the edges.
+        lies under the mask stands where it lies: a length is where a hem ends on its wearer, and means know no edges.
         """
         if self.config.multi_layer_rendering:
             rendered = [pool_under(region, features) for region, features in zip(regions, memory.levels)]
@@ -502,8 +513,8 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
             rendered = [pool_under(regions[0], memory.fused)]
         modulation = self.modulation(attribute_queries)
         evidence = torch.cat([level.to(modulation.dtype) * modulation for level in rendered], dim=-1)
-        box = octave_code(box_edges(regions[0], memory.level_masks[0])).to(modulation.dtype)
-        hidden = self.render_norm(attribute_queries + self.render_proj(evidence) + self.box_proj(box))
+        box = self.box_code(box_edges(regions[0], memory.level_masks[0]))
+        hidden = self.render_norm(attribute_queries + self.render_proj(evidence) + box)
         hidden = self.attribute_norm(hidden + self.attribute_attention(hidden, hidden))
         return self.attribute_feed_forward_norm(hidden + self.attribute_feed_forward(hidden))
 

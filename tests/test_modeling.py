@@ -85,7 +85,8 @@ def test_edges_of_a_mask():
     masks[0, 2, 7, 3] = 0.75
     valid = torch.zeros(1, 1, 8, 6)
     valid[..., :4] = 1
-    expected = [[2 / 8, 5.5 / 8, 1 / 4, 3 / 4], [1, 0, 1, 0], [7 / 8, 1, 3 / 4, 1]]
+    own = [[2 / 8, 5.5 / 8, 1 / 4, 3 / 4], [1, 0, 1, 0], [7 / 8, 1, 3 / 4, 1]]
+    expected = [[*box, 2 / 8, 1, 1 / 4, 1] for box in own]
     torch.testing.assert_close(box_edges(masks * valid, valid)[0], torch.tensor(expected))
     larger = (pad(maps, (0, 3, 0, 5)) for maps in (masks * valid, valid))
     torch.testing.assert_close(box_edges(*larger), box_edges(masks * valid, valid))
