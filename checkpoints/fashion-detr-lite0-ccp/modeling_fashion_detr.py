@@ -389,7 +389,7 @@ def pool_under(probabilities: torch.Tensor, features: torch.Tensor) -> torch.Ten
 
 
 @torch.no_grad()
-def box_edges(probabilities: torch.Tensor, level_mask: torch.Tensor) -> torch.Tensor:
+def box_edges(probabilities: torch.Tensor, level_share: torch.Tensor) -> torch.Tensor:
     """
     Edges of the box around every mask, and of the one around all masks of its image together, which is about the
     wearer's: `(B, N, 8)`, twice top, bottom, left and right, as shares of the image's sides.
@@ -400,11 +400,11 @@ def box_edges(probabilities: torch.Tensor, level_mask: torch.Tensor) -> torch.Te
 
     Args:
         probabilities: `(B, N, h, w)` float32, zero on the padding.
-        level_mask: `(B, 1, h, w)`, 1 = image, 0 = padding.
+        level_share: `(B, 1, h, w)` float32, 1 = image, 0 = padding.
     """
     boxes, common = [], []
     for across in (-1, -2):  # rows, then columns
-        valid = level_mask.amax(dim=across)
+        valid = level_share.amax(dim=across)
         side = valid.sum(dim=-1).clamp(min=1)
         profiles = (2 * probabilities.amax(dim=across) - 0.5).clamp(0, 1)
         for edges, profile in ((boxes, profiles), (common, profiles.amax(dim=1, keepdim=True))):
@@ -513,7 +513,7 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
             rendered = [pool_under(regions[0], memory.fused)]
         modulation = self.modulation(attribute_queries)
         evidence = torch.cat([level.to(modulation.dtype) * modulation for level in rendered], dim=-1)
-        box = self.box_code(box_edges(regions[0], memory.level_masks[0]))
+        box = self.box_code(box_edges(regions[0], memory.level_shares[0]))
         hidden = self.render_norm(attribute_queries + self.render_proj(evidence) + box)
         hidden = self.attribute_norm(hidden + self.attribute_attention(hidden, hidden))
         return self.attribute_feed_forward_norm(hidden + self.attribute_feed_forward(hidden))
