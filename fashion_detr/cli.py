@@ -24,7 +24,12 @@ from .cli_publish import add_publish
 if TYPE_CHECKING:
     from PIL import Image
 
-    from . import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+    from . import (
+        FashionDetrConfig,
+        FashionDetrForInstanceSegmentation,
+        FashionDetrImageProcessor,
+        FashionResult,
+    )
     from .data.annotations import Vocabulary
     from .metrics import FashionAveragePrecision
 
@@ -120,12 +125,7 @@ class _Predictor:
 
         outputs = self._run(image)
         objects = self._objects(outputs, image, self.threshold, self.top_k)
-        record = {
-            "image": name,
-            "width": image.width,
-            "height": image.height,
-            "objects": [_record(entry) for entry in objects],
-        }
+        record = {"image": name} | json.loads(objects.to_json())
         overlay_path, record_path = (result.with_name(result.name + suffix) for suffix in RESULT_SUFFIXES)
         try:
             draw_objects(image, objects).save(overlay_path)
@@ -141,7 +141,7 @@ class _Predictor:
         with torch.inference_mode():
             return self.model(**batch)
 
-    def _objects(self, outputs: Any, image: "Image.Image", threshold: float, top_k: int) -> list[dict[str, Any]]:
+    def _objects(self, outputs: Any, image: "Image.Image", threshold: float, top_k: int) -> "FashionResult":
         return self.processor.post_process_fashion(
             outputs,
             target_sizes=[(image.height, image.width)],
@@ -161,22 +161,7 @@ class _Predictor:
         )
 
 
-def _record(entry: dict[str, Any]) -> dict[str, Any]:
-    """An object for JSON: its mask as compressed run lengths, numbers without digits that mean nothing."""
-    from .image_processing_fashion_detr import encode_mask
-
-    return {
-        "label_id": entry["label_id"],
-        "label": entry["label"],
-        "score": round(entry["score"], 4),
-        "bbox": [round(side, 1) for side in entry["bbox"]],
-        "attributes": [attribute | {"score": round(attribute["score"], 4)} for attribute in entry["attributes"]],
-        "parent": entry["parent"],
-        "segmentation": encode_mask(entry["mask"].numpy()),
-    }
-
-
-def _summary(objects: list[dict[str, Any]]) -> str:
+def _summary(objects: "FashionResult") -> str:
     best = [f"{entry['label']} {entry['score']:.2f}" for entry in objects[:LABELS_PER_LINE]]
     more = ["..."] if len(objects) > LABELS_PER_LINE else []
     return f"{len(objects)} {'object' if len(objects) == 1 else 'objects'}: {'; '.join(best + more)}"

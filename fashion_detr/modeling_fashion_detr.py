@@ -458,7 +458,7 @@ class FashionDetrAttributeStream(nn.Module):
 
     The paper prints the mask of the stage before, P^(j-1); here it is P^j, the newest and best one. Beside what lies
     under the mask stands where it lies: a length is where a hem ends on its wearer, and means know no edges. All stages
-    share the weights: attributes are what few photos teach least, and three times the weights learnt more by heart.
+    share the weights, which leaves room in the budget for the convolutions before F_f.
     """
 
     def __init__(self, config: FashionDetrConfig):
