@@ -292,7 +292,7 @@ BROKEN = {
     ),
     "run lengths as texts": (
         lambda c: c["annotations"][0].update(segmentation={"size": [HEIGHT, WIDTH], "counts": ["240"]}),
-        r"expected an RLE's counts as whole numbers, found \['240'\]",
+        r"expected counts of whole numbers below 2\^32, found \['240'\]",
     ),
     "category": (
         lambda c: c["annotations"][0].update(category_id=5),
@@ -323,6 +323,14 @@ BROKEN = {
     "flat polygon": (
         lambda c: c["annotations"][1].update(segmentation=POLYGON),
         r"annotation 8 of image 901: expected polygons \[\[x1, y1.* found \[2.0, 3.0",
+    ),
+    "no number in a polygon": (  # pycocotools would crash, and take the process with it
+        lambda c: c["annotations"][1].update(segmentation=[[0, 0, float("nan"), 4, 5, 5]]),
+        r"annotation 8 of image 901: expected coordinates of at most 131072 pixels, found \[0, 0, nan, 4, 5, 5\]",
+    ),
+    "a point far away": (
+        lambda c: c["annotations"][1].update(segmentation=[[0, 0, 2e9, 0, 2e9, 5]]),
+        r"annotation 8 of image 901: expected coordinates of at most 131072 pixels, found \[0, 0, 2000000000.0",
     ),
     "bbox": (lambda c: c["annotations"][0].update(bbox=[1, 2]), r"annotation 50 .* found \[1, 2\]"),
     "no mask": (

@@ -16,6 +16,7 @@ import mmap
 import os
 import re
 import reprlib
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -217,6 +218,14 @@ def _entries(records: list[dict]) -> tuple[tuple[int, str, str], ...]:
     return tuple(sorted((record["id"], record["name"], record.get("supercategory") or "") for record in records))
 
 
+def are_numbers(values: list, largest: float = sys.float_info.max) -> bool:
+    """Whether all values are finite numbers that a float can hold, and none is larger, whatever its sign."""
+    if not values or not set(map(type, values)) <= {int, float}:
+        return not values
+    # A NaN may hide from the comparisons, but not from the sum.
+    return max(values) <= largest and min(values) >= -largest and not math.isnan(sum(map(float, values)))
+
+
 def encloses_area(polygon: list[float]) -> bool:
     """Whether a polygon [x1, y1, x2, y2, ...] has at least three points, and all of them whole."""
     return len(polygon) >= 6 and len(polygon) % 2 == 0
@@ -339,19 +348,26 @@ def _geometry_problems(content: dict[str, list[dict]]) -> dict[str, list]:
 
 
 def segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None:
-    """What is wrong with a mask, given its image's [height, width]."""
+    """What is wrong with a mask, given its image's [height, width]; the rasteriser would crash on some of it."""
     if isinstance(segmentation, list):
         flat = all(
             isinstance(polygon, list) and not isinstance(next(iter(polygon), 0), list) for polygon in segmentation
         )
-        return None if flat else f"expected polygons [[x1, y1, x2, y2, ...], ...], found {reprlib.repr(segmentation)}"
+        if not flat:
+            return f"expected polygons [[x1, y1, x2, y2, ...], ...], found {reprlib.repr(segmentation)}"
+        for polygon in segmentation:
+            if encloses_area(polygon) and not are_numbers(polygon, LARGEST_SIDE):
+                return f"expected coordinates of at most {LARGEST_SIDE} pixels, found {reprlib.repr(polygon)}"
+        return None
     counts = segmentation.get("counts")
     if not isinstance(counts, (list, str)):
         return f"expected an RLE's counts as a list or a string, found {reprlib.repr(counts)}"
     if segmentation.get("size") != size:
         return f"expected an RLE of its image's size [height, width] {size}, found {segmentation.get('size')}"
-    if isinstance(counts, list) and not all(isinstance(run, int) for run in counts):
-        return f"expected an RLE's counts as whole numbers, found {reprlib.repr(counts)}"
+    if isinstance(counts, list) and not (set(map(type, counts)) <= {int} and max(counts, default=0) < 2**32):
+        return f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}"
+    if isinstance(counts, str) and not counts.isascii():
+        return f"expected counts in COCO's compressed form, found {counts[:30]!a}"
     runs = counts if isinstance(counts, list) else run_lengths(counts)
     if runs is None:
         return f"expected counts in COCO's compressed form, found {reprlib.repr(counts)}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import reprlib
-import sys
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from .annotations import (
     FIELDS,
     LARGEST_SIDE,
     SHOWN,
+    are_numbers,
     compressed_rle,
     encloses_area,
     entry_fault,
@@ -278,12 +278,12 @@ def _check_geometry(annotation: dict[str, Any], size: Size, errors: _Findings, w
     """Checks the mask of an annotation, and what its box and area say about it."""
     name = f"annotation {annotation['id']} of image {annotation['image_id']}"
     stated = annotation.get("bbox")
-    if stated is not None and not (len(stated) == 4 and _are_numbers(stated)):
+    if stated is not None and not (len(stated) == 4 and are_numbers(stated)):
         found = reprlib.repr(stated)
         errors.add("malformed boxes", f"{name}: expected [x, y, width, height] in pixels, found {found}")
         stated = None
     segmentation = annotation["segmentation"]
-    fault = _mask_fault(segmentation, size)
+    fault = segmentation_fault(segmentation, list(size))
     if fault:
         errors.add("segmentations that do not fit the format or their image", f"{name}: {fault}")
         return
@@ -296,28 +296,6 @@ def _check_geometry(annotation: dict[str, Any], size: Size, errors: _Findings, w
             return
         segmentation = kept
     _check_measures(name, _Mask.measure(segmentation, size), stated, annotation.get("area"), warnings)
-
-
-def _are_numbers(values: list, largest: float = sys.float_info.max) -> bool:
-    """Finite ones, and no integer that is too large for a float."""
-    return set(map(type, values)) <= {int, float} and all(abs(value) <= largest for value in values)
-
-
-def _mask_fault(segmentation: list | dict, size: Size) -> str | None:
-    """What is wrong with a mask, also where the reader would take it and the rasteriser would crash."""
-    if isinstance(segmentation, dict):
-        counts = segmentation.get("counts")
-        if isinstance(counts, list) and not (set(map(type, counts)) <= {int} and max(counts, default=0) < 2**32):
-            return f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}"
-        if isinstance(counts, str) and not counts.isascii():
-            return f"expected counts in COCO's compressed form, found {counts[:30]!a}"
-    fault = segmentation_fault(segmentation, list(size))
-    if fault or isinstance(segmentation, dict):
-        return fault
-    for polygon in segmentation:
-        if encloses_area(polygon) and not _are_numbers(polygon, LARGEST_SIDE):
-            return f"expected coordinates of at most {LARGEST_SIDE} pixels, found {reprlib.repr(polygon)}"
-    return None
 
 
 @dataclass(frozen=True)
