@@ -94,14 +94,14 @@ class FashionDataset(torch.utils.data.Dataset):
         self.config = config
         self.augmentation = augmentation
         self.seed = seed
-        self.epoch = 0
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # also with workers that outlive an epoch
         self.with_ground_truth = with_ground_truth
         self._mean, self._std = _normalisation(processor)
         self._class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
         self._attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -128,7 +128,7 @@ class FashionDataset(torch.utils.data.Dataset):
     def augmented(self, index: int) -> Scene:
         """The photo and its instances as this epoch's sample shows them."""
         canvas = (self.processor.size["height"], self.processor.size["width"])
-        random = np.random.default_rng([self.seed, self.epoch, index])
+        random = np.random.default_rng([self.seed, int(self._epoch), index])
         return self.augmentation(self.examples, index, canvas, random)
 
     def _sample(self, scene: Scene) -> dict[str, torch.Tensor]:
