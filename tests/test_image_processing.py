@@ -71,6 +71,13 @@ def test_letterbox(size, placed, kind):
     assert torch.allclose(batch.pixel_values[0], white[:, None, None] * expected, atol=1e-4)
 
 
+def test_an_image_without_pixels_is_named():
+    photo = Image.fromarray(pixels())
+    for empty in (photo.crop((10, 5, 10, 30)), np.zeros((25, 0, 3), np.uint8)):
+        with pytest.raises(ValueError, match=r"Image 1 has no pixels: 25 x 0 \(height x width\)"):
+            FashionDetrImageProcessor()([photo, empty])
+
+
 def test_without_resizing():
     image = pixels()
     batch = processor(do_resize=False)(image, return_tensors="pt")
@@ -97,6 +104,8 @@ def test_all_kinds_of_input_agree(tmp_path):
     ]
     for other in same:
         assert torch.equal(values(other), expected)
+    narrow = image[:, :3, 0]  # a grey array of three columns is no photo of one row
+    assert torch.equal(values(narrow), values(Image.fromarray(narrow)))
     grey = np.repeat(image[..., :1], 3, axis=-1)
     assert torch.equal(values(image[..., :1]), values(grey))
 
@@ -479,6 +488,8 @@ def test_a_category_carries_its_own_attributes_alone():
 def test_a_vocabulary_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"model\.config"):
         found(config=FashionDetrConfig(id2label={0: "coat"}))
+    with pytest.raises(ValueError, match=r"294 attributes, but the vocabulary names 1: .*model\.config"):
+        found(config=FashionDetrConfig(id2attribute={0: "red"}))
     with pytest.raises(ValueError, match="target size"):
         FashionDetrImageProcessor().post_process_fashion(outfit_outputs(), target_sizes=[PHOTO, PHOTO])
 

@@ -1,10 +1,15 @@
 """`pipeline("image-segmentation", ...)`: layers, parts and attributes, from a folder that needs no package."""
 
 import ast
+import base64
 import os
 import pickle
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,8 +115,18 @@ def test_what_it_cannot_do_is_said(segment, tmp_path):
         segment.check_model_type({})
 
 
-def test_photos_are_read_as_the_processor_reads_them(segment, tmp_path, monkeypatch):
-    """Upright, on white, by path or opened: what the pipeline hands to the model is what the processor makes of it."""
+@pytest.fixture
+def photo_server(tmp_path) -> Iterator[str]:
+    """The address of a server of the temporary folder's files."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_photos_are_read_as_the_processor_reads_them(segment, tmp_path, monkeypatch, photo_server):
+    """Upright, on white, by path, URL, text or opened: the model gets what the processor makes of the photo."""
     seen = []
     monkeypatch.setattr(segment, "_forward", lambda inputs: seen.append(inputs) or {"target_size": [(1, 1)]})
     monkeypatch.setattr(segment, "postprocess", lambda outputs: None)
@@ -120,10 +135,16 @@ def test_photos_are_read_as_the_processor_reads_them(segment, tmp_path, monkeypa
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter
     see_through.save(tmp_path / "turned.png", exif=exif)
-    for image in (str(tmp_path / "turned.png"), tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+    path, url = tmp_path / "turned.png", f"{photo_server}/turned.png"
+    text = base64.b64encode(path.read_bytes()).decode()
+    for image in (str(path), path, Image.open(path), url, text, f"data:image/png;base64,{text}"):
         segment(image)
-        expected = segment.image_processor(tmp_path / "turned.png", return_tensors="pt").pixel_values
+        expected = segment.image_processor(path, return_tensors="pt").pixel_values
         assert torch.equal(seen[-1]["pixel_values"], expected) and seen[-1]["target_size"] == [SIZES[0][::-1]]
+    with pytest.raises(ValueError, match=f"{photo_server}/no.png cannot be fetched: .*404"):
+        segment(f"{photo_server}/no.png")
+    with pytest.raises(ValueError, match=r"no file 'no.png'"):
+        segment("no.png")
 
 
 # --- a folder is all that it needs ------------------------------------------------------------------------------------
