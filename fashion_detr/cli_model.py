@@ -48,24 +48,15 @@ def load_model(source: str) -> "tuple[FashionDetrForInstanceSegmentation, Fashio
     Raises:
         CommandError: a file is damaged, they do not belong together, or it is another model.
     """
-    from . import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+    from . import FashionDetrImageProcessor
+    from .loading import load_whole
 
     try:
         with quiet_transformers():
-            kind = FashionDetrConfig.get_config_dict(source)[0].get("model_type")
-            if kind != FashionDetrConfig.model_type:
-                raise ValueError(f"it is a model of type {kind!r}, expected {FashionDetrConfig.model_type!r}")
-            model, report = FashionDetrForInstanceSegmentation.from_pretrained(source, output_loading_info=True)
-            processor = FashionDetrImageProcessor.from_pretrained(source)
+            return load_whole(source), FashionDetrImageProcessor.from_pretrained(source)
     except Exception as error:  # a damaged file can raise anything in the libraries that parse it
-        raise CommandError(f"The model {source} cannot be loaded: {error}") from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise CommandError(
-            f"The weights of the model {source} do not fit its config.json: {len(missing)} tensors are missing, such "
-            f"as {missing[0]!r}. Save both with `save_pretrained`."
-        )
-    return model, processor
+        where = f" (there is no folder {source} here, so it was looked for on the Hub)" if is_hub_id(source) else ""
+        raise CommandError(f"The model {source} cannot be loaded{where}: {error}") from error
 
 
 def require_device(device: str) -> None:

@@ -16,6 +16,7 @@ except ImportError as error:
 from PIL import Image
 
 from ..image_processing_fashion_detr import ATTRIBUTE_THRESHOLD, FashionDetrImageProcessor, open_image, to_rgb
+from ..loading import load_whole
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
 from .finder import Finder, Settings, Sighting, masks_zip
 from .markup import error_html, layers_html, note_html, nothing_found, photo_html, shown_size, tree_html
@@ -98,7 +99,7 @@ def build_app(
     ```"""
     if isinstance(model, str):
         processor = FashionDetrImageProcessor.from_pretrained(model)
-        model = FashionDetrForInstanceSegmentation.from_pretrained(model)
+        model = load_whole(model)
     if processor is None:
         raise ValueError("A model that is loaded already needs its image processor: `build_app(model, processor)`.")
     actions = _Actions(Finder(model.eval(), processor))

@@ -6,6 +6,7 @@ import torch
 
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..data.annotations import Vocabulary, first_cases
+from ..loading import load_whole
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
 
 logger = logging.getLogger(__name__)
@@ -24,15 +25,14 @@ def load_for_vocabulary(source: str, vocabulary: Vocabulary) -> FashionDetrForIn
 
     Raises:
         OSError: there is no such model.
-        ValueError: it is a model of another kind.
+        ValueError: it is a model of another kind, or weights are missing.
     """
-    kind = FashionDetrConfig.get_config_dict(source)[0].get("model_type")
-    if kind != FashionDetrConfig.model_type:
+    try:
+        saved = load_whole(source)
+    except ValueError as error:
         raise ValueError(
-            f"{source} is a model of type {kind!r}, but `model_name_or_path` takes {FashionDetrConfig.model_type!r}. "
-            "Weights of a backbone alone are given by `backbone_weights`."
-        )
-    saved = FashionDetrForInstanceSegmentation.from_pretrained(source)
+            f"`model_name_or_path`: {error} Weights of a backbone alone are given by `backbone_weights`."
+        ) from error
     config = FashionDetrConfig.from_pretrained(source, **vocabulary.config_kwargs())
     model = FashionDetrForInstanceSegmentation(config)
     weights = saved.state_dict()
