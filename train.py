@@ -28,7 +28,7 @@ from fashion_detr.training.checkpoints import last_sound_checkpoint
 from fashion_detr.training.depthwise import keep_depthwise_in_float32
 from fashion_detr.training.fine_tuning import load_for_vocabulary
 from fashion_detr.training.report import draw_overlays, format_table, model_document, write_report
-from fashion_detr.training.run_record import write_record
+from fashion_detr.training.run_record import keep_log, usable_cores, write_record
 from fashion_detr.training.trainer import FashionTrainer
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
@@ -38,11 +38,35 @@ logger = logging.getLogger("fashion_detr.train")
 
 
 def main(arguments: list[str]) -> None:
+    try:
+        trainer, final = prepare(arguments)
+    except (ImportError, OSError, ValueError) as error:  # the person's to put right: said without a traceback
+        sys.exit(f"train.py: {error}")
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(trainer.args))
+    minutes = trainer.training_minutes
+    logger.info("Training took %.1f minutes", minutes)
+
+    if trainer.eval_dataset.examples is not final.examples:  # the final figures stay unseen
+        trainer.choose_attribute_thresholds(trainer.eval_dataset)
+    trainer.save_model()
+    trainer.save_state()
+    evaluate(trainer, final, minutes)
+    trainer.end()
+
+
+def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset]:
+    """
+    The trainer, ready to start, and what the final figures are measured on. The run's record is written when all of it
+    holds, so that a slip does not replace that of the run before.
+
+    Raises:
+        ImportError, OSError, ValueError: an option, the model or the data cannot be used.
+    """
     config_file, model_args, data_args, args = parse_arguments(arguments, DEFAULT_CONFIG)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     logging.getLogger("fashion_detr").setLevel(logging.INFO if args.should_log else logging.WARNING)
     if args.should_save:
-        write_record(Path(args.output_dir), given_options(arguments, DEFAULT_CONFIG), args.world_size)
+        keep_log(Path(args.output_dir))
     logger.info("Configuration: %s, output: %s", config_file, args.output_dir)
     use_all_cores(args)
     keep_freed_memory()
@@ -63,23 +87,16 @@ def main(arguments: list[str]) -> None:
     trainer = FashionTrainer(
         model=model, args=args, train_dataset=train, eval_dataset=selection, processing_class=processor
     )
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
-    minutes = trainer.training_minutes
-    logger.info("Training took %.1f minutes", minutes)
-
-    if selection.examples is not final.examples:  # the final figures stay unseen
-        trainer.choose_attribute_thresholds(selection)
-    trainer.save_model()
-    trainer.save_state()
-    evaluate(trainer, final, minutes)
-    trainer.end()
+    if args.should_save:
+        write_record(Path(args.output_dir), given_options(arguments, DEFAULT_CONFIG), args.world_size)
+    return trainer, final
 
 
 def use_all_cores(args: FashionTrainingArguments) -> None:
     """Launchers set OMP_NUM_THREADS=1; on CPU the processes of this machine share its cores instead."""
     if args.device.type == "cpu":
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        threads = max(1, len(os.sched_getaffinity(0)) // processes) if hasattr(os, "sched_getaffinity") else 1
+        threads = max(1, usable_cores() // processes)
         torch.set_num_threads(threads)
         logger.info("CPU: %d threads for each of %d processes", threads, processes)
         # Vanishing gradients reach magnitudes that a processor handles many times slower than zero.
@@ -192,9 +209,11 @@ def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:
 def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -> None:
     """The final figures: a table on screen, `metrics.json` with its picture, and overlays of held-out images."""
     loop_metrics = trainer.evaluate(dataset, metric_key_prefix="final")
+    output_dir = Path(trainer.args.output_dir)
+    overlays_dir = output_dir / "overlays" if trainer.is_world_process_zero() else None
+    paths = draw_overlays(trainer.model, trainer.processing_class, dataset.examples, OVERLAYS, overlays_dir)
     if not trainer.is_world_process_zero():
         return
-    output_dir = Path(trainer.args.output_dir)
     document = model_document(
         trainer.evaluation,
         num_images=len(dataset),
@@ -204,7 +223,6 @@ def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -
     )
     write_report(document, trainer.evaluation.metric, output_dir)
     print(format_table(document))
-    paths = draw_overlays(trainer.model, trainer.processing_class, dataset.examples, OVERLAYS, output_dir / "overlays")
     print(f"Model, metrics.json, evaluation.png and {len(paths)} overlays: {output_dir}")
 
 

@@ -1,7 +1,10 @@
 """What the tests share: a model of a few thousand weights and labels for it."""
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # Before the first import of transformers: no test may depend on the network.
@@ -30,6 +33,15 @@ def _tiny_backbone(name: str) -> ResNetConfig | SwinConfig:
             image_size=64, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=2, out_features=STAGES
         )
     return ResNetConfig(**{name: value for name, value in TINY_BACKBONE.items() if name != "model_type"})
+
+
+@pytest.fixture(scope="session")
+def train_script() -> ModuleType:
+    """The repository's `train.py` as a module."""
+    spec = importlib.util.spec_from_file_location("train", Path(__file__).parent.parent / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Own categories and attributes: the worked example of docs/own_labels.md, from drawn photos to a published model."""
 
-import importlib.util
 import json
 import os
 import re
@@ -8,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import datasets
 import pytest
@@ -54,13 +54,6 @@ for name in ("tote bag", "trousers"):
     found[name] += [[entry["category_id"], entry["attribute_ids"]] for entry in result.to_coco(5, model.config)]
 print(json.dumps(found))
 """
-
-
-def load_train_script():
-    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
@@ -134,14 +127,13 @@ def test_what_a_model_knows_by_name_is_kept(start, caplog):
 def test_a_backbone_is_no_model_to_start_from(tmp_path):
     ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])).save_pretrained(tmp_path)
     with pytest.raises(
-        ValueError, match=r"type 'resnet', but `model_name_or_path` takes 'fashion_detr'.*backbone_weights"
+        ValueError, match=r"`model_name_or_path`: .* type 'resnet', expected 'fashion_detr'.*backbone_weights"
     ):
         load_for_vocabulary(str(tmp_path), OWN)
 
 
-def prepare(start: Path, folder: Path) -> tuple:
+def prepare(train: ModuleType, start: Path, folder: Path) -> tuple:
     """The model and the three data sets that train.py would train with and judge by."""
-    train = load_train_script()
     options = ["--model_name_or_path", str(start), "--data_dir", str(folder), "--output_dir", str(folder / "out")]
     _, model_args, data_args, args = parse_arguments(options, ROOT / "configs" / "fine_tune.yaml")
     model, processor = train.build_model(model_args, data_args)
@@ -155,7 +147,7 @@ def edit(folder: Path, split: str, change) -> None:
     file.write_text(json.dumps(content))
 
 
-def test_plain_coco(start, my_data, tmp_path):
+def test_plain_coco(train_script, start, my_data, tmp_path):
     """Without attributes the model learns masks and categories. Canvas and normalisation are the saved model's."""
 
     def without_attributes(content):
@@ -165,7 +157,7 @@ def test_plain_coco(start, my_data, tmp_path):
 
     for split in ("train", "val"):
         edit(my_data, split, without_attributes)
-    model, processor, (train, _, _) = prepare(start, my_data)
+    model, processor, (train, _, _) = prepare(train_script, start, my_data)
     assert (processor.size["height"], processor.size["width"], processor.image_mean[0]) == (64, 96, 0.5)
     assert model.config.num_attributes == 0 and list(model.config.id2label.values()) == list(CATEGORIES.values())
     batch = collate([train[0], train[1]])
@@ -180,11 +172,11 @@ def test_plain_coco(start, my_data, tmp_path):
     assert len(result) and all(entry["attributes"] == [] for entry in result)
 
 
-def test_splits_that_list_different_labels_are_refused(start, my_data):
+def test_splits_that_list_different_labels_are_refused(train_script, start, my_data):
     def without_coats(content):
         content["categories"] = content["categories"][1:]
         content["annotations"] = [entry for entry in content["annotations"] if entry["category_id"] != 3]
 
     edit(my_data, "val", without_coats)
     with pytest.raises(ValueError, match=r"Split 'train' uses id 3, which split 'val' does not list.*data check"):
-        prepare(start, my_data)
+        prepare(train_script, start, my_data)

@@ -21,8 +21,9 @@ from fashion_detr.data.annotations import Vocabulary
 from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.dataset import FashionDataset, as_rle, collate
 from fashion_detr.data.synthetic import SyntheticEnsembles
-from fashion_detr.training.arguments import FashionTrainingArguments, parse_arguments
+from fashion_detr.training.arguments import FashionTrainingArguments, given_options, parse_arguments
 from fashion_detr.training.backbone_weights import LITE0_WHEEL, load_backbone_weights
+from fashion_detr.training.run_record import write_record
 from fashion_detr.training.trainer import FashionTrainer, parameter_groups
 
 ROOT = Path(__file__).parent.parent
@@ -177,6 +178,41 @@ def test_options(tmp_path):
     for shipped in sorted((ROOT / "configs").glob("*.yaml")):
         assert yaml.safe_load(shipped.read_text())["output_dir"] == f"outputs/{shipped.stem}"
         parse_arguments([str(shipped), "--use_cpu", "--output_dir", str(tmp_path)], ROOT / "none")
+
+
+def test_tokens_are_not_recorded(tmp_path, monkeypatch):
+    """A run's folder is published with all that is in it."""
+    options = ["--hub_token", "hf_a", "--push_to_hub_token=hf_b", "--max_steps", "7"]
+    assert given_options(["--hub_token", "hf_a", "--max_steps", "7"], ROOT / "configs" / "demo.yaml")["max_steps"] == 7
+    assert "hf_a" not in str(given_options(["--hub_token", "hf_a"], ROOT / "configs" / "demo.yaml"))
+    monkeypatch.setattr(sys, "argv", ["train.py", *options])
+    write_record(tmp_path, {}, processes=1)
+    recorded = json.loads((tmp_path / "environment.json").read_text())["command"]
+    assert recorded == ["train.py", "--hub_token", "***", "--push_to_hub_token=***", "--max_steps", "7"]
+
+
+def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script):
+    (tmp_path / "config.yaml").write_text("max_steps: 9\n")
+    for slip, message in {
+        "nosuch.yaml": "There is no configuration file nosuch.yaml. Ready ones",
+        "--max_stepss=3": "there is no option --max_stepss=3. Is 'max_steps' meant?",
+        "--data_dir=nowhere": "nowhere",
+        "--model_name_or_path=./nowhere": "nowhere",
+    }.items():
+        with pytest.raises(SystemExit) as stop:
+            train_script.main([slip, "--use_cpu", "--output_dir", str(tmp_path)])
+        assert str(stop.value).startswith("train.py: ") and message in str(stop.value)
+    assert (tmp_path / "config.yaml").read_text() == "max_steps: 9\n"
+
+
+def test_workers_that_outlive_an_epoch_learn_of_the_next(tmp_path):
+    trainer = trainer_for(small_model(), tmp_path, dataloader_num_workers=1, dataloader_persistent_workers=True)
+    loader = trainer.get_train_dataloader()
+    means = []
+    for epoch in (0, 1):
+        trainer.train_dataset.set_epoch(epoch)
+        means.append(sorted(image.mean().item() for batch in loader for image in batch["pixel_values"]))
+    assert means[0] != means[1]
 
 
 @pytest.mark.parametrize(("capability", "kept"), [("AVX2", False), ("AVX512", True)])

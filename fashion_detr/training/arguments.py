@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,9 @@ class FashionTrainingArguments(TrainingArguments):
         if self.sync_batch_norm and self.use_cpu:
             raise ValueError("`sync_batch_norm` needs accelerators: torch has no synchronised batch norm on the CPU.")
         super().__post_init__()
+        if self.n_gpu > 1:  # nn.DataParallel would tear the lists of masks apart
+            logger.warning("One process uses one GPU: `accelerate launch` starts one for each of %d.", self.n_gpu)
+            self._n_gpu = 1
 
 
 def parse_arguments(
@@ -166,17 +170,24 @@ def parse_arguments(
 
     Raises:
         FileNotFoundError: no such configuration file.
-        ValueError: the file is no mapping, or has a key that is no option.
+        ValueError: the file is no mapping, there is no such option, or a value is out of range.
     """
     config_file, parser, arguments = _parser(arguments, default_config)
-    return config_file, *parser.parse_args_into_dataclasses(arguments)
+    *parsed, unknown = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    if unknown:
+        raise ValueError(_unknown_options(unknown, parser))
+    return config_file, *parsed
 
 
 def given_options(arguments: Sequence[str], default_config: Path) -> dict[str, Any]:
-    """What `parse_arguments` reads, as far as it differs from the defaults: the content of a configuration file."""
+    """
+    What `parse_arguments` reads, as far as it differs from the defaults: the content of a configuration file. Tokens
+    are left out, since a run's folder is published.
+    """
     _, parser, arguments = _parser(arguments, default_config)
     defaults = vars(_new_parser().parse_args([]))
-    return {name: value for name, value in vars(parser.parse_args(arguments)).items() if value != defaults[name]}
+    given = vars(parser.parse_args(arguments))
+    return {name: given[name] for name in given if given[name] != defaults[name] and not name.endswith("_token")}
 
 
 def _parser(arguments: Sequence[str], default_config: Path) -> tuple[Path, HfArgumentParser, list[str]]:
@@ -200,11 +211,23 @@ def _new_parser() -> HfArgumentParser:
 def _read_config(config_file: Path, parser: HfArgumentParser) -> dict:
     if not config_file.is_file():
         raise FileNotFoundError(f"There is no configuration file {config_file}. Ready ones are in `configs/`.")
-    values = yaml.safe_load(config_file.read_text(encoding="utf-8")) or {}
+    try:
+        values = yaml.safe_load(config_file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config_file} is no YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{config_file} has to be a mapping of options to values, found {type(values).__name__}.")
-    known = {entry.name for dataclass_type in parser.dataclass_types for entry in fields(dataclass_type) if entry.init}
-    unknown = sorted(set(values) - known)
+    unknown = sorted(set(values) - _option_names(parser))
     if unknown:
-        raise ValueError(f"{config_file} has options that do not exist: {', '.join(unknown)}. See `train.py --help`.")
+        raise ValueError(f"{config_file}: {_unknown_options(unknown, parser)}")
     return values
+
+
+def _option_names(parser: HfArgumentParser) -> set[str]:
+    return {entry.name for dataclass_type in parser.dataclass_types for entry in fields(dataclass_type) if entry.init}
+
+
+def _unknown_options(unknown: Sequence[str], parser: HfArgumentParser) -> str:
+    near = get_close_matches(unknown[0].lstrip("-").split("=")[0], _option_names(parser), n=1)
+    hint = f" Is {near[0]!r} meant?" if near else ""
+    return f"there is no option {' '.join(unknown)}.{hint} All are listed by `train.py --help`."
