@@ -148,18 +148,23 @@ def draw_overlays(
     processor: FashionDetrImageProcessor,
     examples: Sequence[Example],
     count: int,
-    output_dir: Path,
+    output_dir: Path | None,
 ) -> list[Path]:
-    """Writes `count` PNG files, ground truth beside prediction, and returns their paths."""
-    output_dir.mkdir(parents=True, exist_ok=True)
+    """
+    Writes `count` PNG files, ground truth beside prediction, and returns their paths. All processes of a training call
+    it, since a sharded model computes with all of them; `None` for the folder where nothing is to be written.
+    """
     model.eval()
     paths = []
     for index in range(min(count, len(examples))):
         example = examples[index]
         image = photo_of(example)
-        batch = processor(image, return_tensors="pt").to(model.device)
+        outputs = model(**processor(image, return_tensors="pt").to(model.device))
+        if output_dir is None:
+            continue
+        output_dir.mkdir(parents=True, exist_ok=True)
         found = processor.post_process_fashion(
-            model(**batch), [(image.height, image.width)], model.config, threshold=OVERLAY_THRESHOLD
+            outputs, [(image.height, image.width)], model.config, threshold=OVERLAY_THRESHOLD
         )[0]
         truth = as_objects(example["annotations"], (image.height, image.width), model.config)
         paths.append(output_dir / f"{example['image_id']}.png")

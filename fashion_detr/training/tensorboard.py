@@ -28,8 +28,10 @@ class OverlayTensorBoardCallback(TensorBoardCallback):
         self.processor = processor
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
-        if state.is_world_process_zero and self.tb_writer is not None:
-            folder = Path(args.output_dir) / "overlays" / f"step-{state.global_step}"
-            for path in draw_overlays(model, self.processor, self.dataset.examples, OVERLAYS, folder):
-                picture = np.asarray(Image.open(path).convert("RGB"))
-                self.tb_writer.add_image(f"overlays/{path.stem}", picture, state.global_step, dataformats="HWC")
+        folder = Path(args.output_dir) / "overlays" / f"step-{state.global_step}"
+        paths = draw_overlays(
+            model, self.processor, self.dataset.examples, OVERLAYS, folder if self.tb_writer is not None else None
+        )
+        for path in paths:
+            picture = np.asarray(Image.open(path).convert("RGB"))
+            self.tb_writer.add_image(f"overlays/{path.stem}", picture, state.global_step, dataformats="HWC")

@@ -6,7 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +135,20 @@ class FashionTrainer(Trainer):
         self.evaluation.add(outputs, inputs["meta"], self.processing_class)
         return loss.detach(), None, None
 
+    def evaluate(self, *args, **kwargs):
+        with self._averaged():  # callbacks, which draw overlays, see the model that was judged
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        with self._averaged():
+            return super().predict(*args, **kwargs)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.in_place()
+
     def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
         self.evaluation = Evaluation(self.accelerator.unwrap_model(self.model).config)
-        with nullcontext() if self.average is None else self.average.in_place():
-            result = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        result = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         for state in gather_object([self.evaluation.state()]):
             self.evaluation.merge(state)
         figures = self.evaluation.metric.compute()
