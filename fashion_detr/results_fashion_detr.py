@@ -450,6 +450,7 @@ def _decompress(text: str) -> np.ndarray:
 
 def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
     """A mask `(H, W)` with all that is at most `pixels` rows and columns away from it, at the same cost for any."""
+    pixels = min(pixels, max(mask.shape))
     for _ in range(2):  # along the columns, then, transposed, along the rows
         seen = np.pad(mask, ((pixels + 1, pixels), (0, 0))).cumsum(axis=0, dtype=np.int32)
         mask = (seen[2 * pixels + 1 :] != seen[: -2 * pixels - 1]).T
