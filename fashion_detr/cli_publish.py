@@ -24,6 +24,7 @@ def add_publish(commands: Any) -> None:
     parser.add_argument(
         "--dry_run", "--dry-run", type=Path, metavar="FOLDER", help="write the folder here, and upload nothing"
     )
+    parser.add_argument("--private", action="store_true", help="a repository that only its owners see")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the stored weights; bfloat16 is half as large (float32)"
     )
@@ -55,7 +56,7 @@ def publish(arguments: argparse.Namespace) -> int:
                 return 0
         except (OSError, ValueError) as error:
             raise CommandError(str(error)) from error
-        print(_upload(folder, arguments.repo_id))
+        print(_upload(folder, arguments.repo_id, arguments.private))
     return 0
 
 
@@ -92,13 +93,13 @@ def _make(folder: Path, arguments: argparse.Namespace) -> None:
         write_folder(folder, arguments.repo_id, model, processor, run, splits, data, dtype, arguments.license)
 
 
-def _upload(folder: Path, repo_id: str) -> str:
+def _upload(folder: Path, repo_id: str, private: bool) -> str:
     from huggingface_hub import HfApi
 
     from .publishing.folder import upload
 
     try:
-        return upload(folder, repo_id, HfApi())
+        return upload(folder, repo_id, HfApi(), private)
     except Exception as error:  # the libraries below have errors of their own, one for every way a network can fail
         raise CommandError(
             f"The upload to {repo_id} failed: {error} Log in with `hf auth login`; --dry_run makes the folder alone."

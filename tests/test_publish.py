@@ -426,9 +426,9 @@ def no_network(monkeypatch):
 def test_the_same_folder_is_uploaded(run_dir, tmp_path, monkeypatch, capsys, no_network):
     hub = FakeHub()
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
-    assert main(["publish", str(run_dir), "--repo-id", REPO_ID]) == 0
+    assert main(["publish", str(run_dir), "--repo-id", REPO_ID, "--private"]) == 0
     assert hub.calls == [
-        ("create_repo", REPO_ID, {"exist_ok": True}),
+        ("create_repo", REPO_ID, {"exist_ok": True, "private": True}),
         ("upload_folder", REPO_ID, {"commit_message"}),
     ]
     assert f"https://huggingface.co/{REPO_ID}/commit/1" in capsys.readouterr().out

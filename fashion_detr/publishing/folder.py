@@ -71,9 +71,9 @@ def write_folder(
     card.save(folder / "README.md")
 
 
-def upload(folder: Path, repo_id: str, api: HfApi) -> str:
+def upload(folder: Path, repo_id: str, api: HfApi, private: bool) -> str:
     """Puts a folder's files into a repository of the Hub, made if it is missing, and returns the commit's address."""
-    api.create_repo(repo_id, exist_ok=True)
+    api.create_repo(repo_id, exist_ok=True, private=private or None)  # else as its owner's default says
     commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Publish a Fashion DETR")
     return commit.commit_url
 
