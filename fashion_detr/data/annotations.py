@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
+from ..results_fashion_detr import run_lengths
 
 logger = logging.getLogger(__name__)
 
@@ -368,38 +368,13 @@ def segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None
         return f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}"
     if isinstance(counts, str) and not counts.isascii():
         return f"expected counts in COCO's compressed form, found {counts[:30]!a}"
-    runs = counts if isinstance(counts, list) else run_lengths(counts)
-    if runs is None:
+    try:
+        runs = counts if isinstance(counts, list) else run_lengths(counts).tolist()
+    except ValueError:
         return f"expected counts in COCO's compressed form, found {reprlib.repr(counts)}"
     if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
         return f"expected counts that sum to {size[0]} x {size[1]} = {size[0] * size[1]} pixels, found {sum(runs)}"
     return None
-
-
-def run_lengths(counts: str) -> list[int] | None:
-    """
-    The run lengths of COCO's compressed form, `None` where the text is of no such form.
-
-    pycocotools never checks the text: runs that do not fill the mask would be judged as some other mask, or crash.
-    A number is written five bits a character, least significant first; from the fourth on it is the difference to the
-    number two before it.
-    """
-    characters = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
-    if not characters.size:
-        return []
-    last = (characters & 0x20) == 0  # of its number
-    if characters.min() < 0 or characters.max() > 0x3F or not last[-1]:
-        return None
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    lengths = np.diff(np.append(starts, len(characters)))
-    if lengths.max() > 7:  # more than 32 bits
-        return None
-    places = np.arange(len(characters)) - np.repeat(starts, lengths)
-    numbers = np.add.reduceat((characters & 0x1F) << (5 * places), starts)
-    negative = (characters[last] & 0x10) != 0
-    numbers = np.where(negative, numbers - (1 << (5 * lengths)), numbers)
-    numbers[1::2], numbers[2::2] = np.cumsum(numbers[1::2]), np.cumsum(numbers[2::2])
-    return numbers.tolist()
 
 
 def compressed_rle(segmentation: list | dict, height: int, width: int) -> dict[str, Any]:

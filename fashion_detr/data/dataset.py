@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, Image
-from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader, Subset
 
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..image_processing_fashion_detr import FashionDetrImageProcessor, encode_mask, known_index, to_rgb
+from .annotations import compressed_rle
 from .augmentation import Augmentation
 from .fashionpedia import fashionpedia_annotations
 from .images import read_image
@@ -169,10 +169,7 @@ def as_rle(segmentation: Any, size: Sequence[int]) -> dict[str, Any]:
     """Any encoding of a mask as compressed run lengths, exactly as pycocotools would read it."""
     if isinstance(segmentation, (np.ndarray, torch.Tensor)):
         return encode_mask(np.asarray(segmentation) > 0.5)
-    if isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list):
-        return segmentation
-    rle = coco_mask.frPyObjects(segmentation, *size)
-    return coco_mask.merge(rle) if isinstance(rle, list) else rle
+    return compressed_rle(segmentation, *size)
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:

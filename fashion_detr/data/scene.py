@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from torchvision.transforms.v2 import functional as tvF
 
 from ..image_processing_fashion_detr import decode_segmentation, to_rgb
+from .annotations import encloses_area
 
 # An example is {"image": PIL image or uint8 array (H, W, 3), "image_id": int, "annotations": Fashionpedia's dicts}.
 Example = dict[str, Any]
@@ -175,7 +176,7 @@ def _place_mask(
 ) -> tuple[np.ndarray, int, int]:
     """Shares of a box that holds the mask as it is placed but not mirrored, and the box's top and left."""
     if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+        polygons = [polygon for polygon in segmentation if encloses_area(polygon)]
         if polygons:
             return _draw_polygons(polygons, placement)
     return _resize_mask(decode_segmentation(segmentation, size, where), placement)
