@@ -3,8 +3,10 @@
 import io
 import math
 import re
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 import numpy as np
@@ -131,13 +133,16 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return batch
 
     def fetch_images(self, images):
-        """Opens paths, URLs and the bytes of files with Pillow; greyscale arrays get a channel; all else passes."""
+        """Opens paths, URLs and the bytes of files with Pillow; grey arrays get three channels; all else passes."""
         if isinstance(images, (list, tuple)):
             return [self.fetch_images(image) for image in images]
         if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
             return open_image(images)
-        is_array = isinstance(images, (np.ndarray, torch.Tensor))
-        return images[None] if is_array and images.ndim == 2 else images
+        if isinstance(images, np.ndarray) and images.ndim == 2:
+            return np.repeat(images[None], 3, axis=0)
+        if isinstance(images, torch.Tensor) and images.ndim == 2:
+            return images.expand(3, -1, -1)
+        return images
 
     def process_image(self, image, do_convert_rgb: bool | None = None, **kwargs) -> torch.Tensor:
         """One image of any kind as a `(3, H, W)` tensor, uint8 unless it came as floats."""
@@ -169,7 +174,11 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         if not images:
             raise ValueError("There is no image: `images` is empty.")
         canvases, masks = [], []
-        for image in images:
+        for number, image in enumerate(images):
+            if 0 in image.shape:
+                raise ValueError(
+                    f"Image {number} has no pixels: {image.shape[-2]} x {image.shape[-1]} (height x width)."
+                )
             height, width = self._placed_size(image.shape[-2:], size, do_resize)
             if (height, width) != tuple(image.shape[-2:]):
                 image = self.resize(image, SizeDict(height=height, width=width), resample=resample)
@@ -414,6 +423,12 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 f"The output has {num_classes} classes, but the vocabulary names {config.num_labels}: "
                 "pass `config=model.config`."
             )
+        num_attributes = outputs.attribute_queries_logits.shape[-1]
+        if num_attributes != config.num_attributes:
+            raise ValueError(
+                f"The output has {num_attributes} attributes, but the vocabulary names {config.num_attributes}: "
+                "pass `config=model.config`."
+            )
         for classes, masks, attributes, valid_size in zip(
             outputs.class_queries_logits.detach(),
             outputs.masks_queries_logits.detach(),
@@ -446,31 +461,43 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return target_sizes
 
 
-def open_image(source, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(source, max_pixels: int = MAX_PIXELS, timeout: float | None = None) -> Image.Image:
     """
     Reads a photo whole, of an animation the first frame.
 
     Args:
         source (path, URL, `bytes` or file object):
-            Where the photo is, or the content of its file. URLs are fetched by transformers' own loader.
+            Where the photo is, or the content of its file.
         max_pixels (`int`, *optional*, defaults to 120 million):
             The largest number of pixels. It is held against the header of the file, before anything is decoded.
+        timeout (`float`, *optional*):
+            Seconds to wait for a URL; without it the wait has no end.
 
     Raises:
-        ValueError: it is no image, cut short, damaged or too large; the message names the path, if there is one.
+        ValueError: it is no image, cut short, damaged, too large or not to be fetched; the message names the path or
+            URL, if there is one.
         FileNotFoundError: there is no such file.
     """
     if isinstance(source, str) and source.startswith(("http://", "https://")):
-        from transformers.image_utils import load_image
-
-        return load_image(source)
+        content = _fetch(source, timeout)
+    else:
+        content = source
     name = source if isinstance(source, str) or hasattr(source, "__fspath__") else "The file"
     try:
-        image = _open(io.BytesIO(source) if isinstance(source, bytes) else source, max_pixels)
+        image = _open(io.BytesIO(content) if isinstance(content, bytes) else content, max_pixels)
         _load(image, max_pixels)
     except ValueError as error:
         raise ValueError(f"{name} cannot be read as an image: {error}") from error
     return image
+
+
+def _fetch(url: str, timeout: float | None) -> bytes:
+    request = urllib.request.Request(url, headers={"User-Agent": "fashion-detr"})  # some servers refuse Python's own
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.read()
+    except (OSError, HTTPException) as error:
+        raise ValueError(f"{url} cannot be fetched: {error}") from error
 
 
 def _open(source, max_pixels: int) -> Image.Image:
@@ -749,9 +776,10 @@ def _check_size(found: tuple, expected: tuple[int, int], where: str) -> None:
 def known_index(index: dict[int, int], dataset_id: int, kind: str, where: str) -> int:
     """The index of a data set's own id; raises `ValueError` for one that the vocabulary does not have."""
     if dataset_id not in index:
+        known = f"{len(index)} of them, from {min(index)} to {max(index)}" if index else "none"
         raise ValueError(
-            f"Unknown {kind} id {dataset_id} in {where}: the vocabulary has {len(index)} of them, from {min(index)} to "
-            f"{max(index)}. Is `config` the configuration of the model that is trained on this data?"
+            f"Unknown {kind} id {dataset_id} in {where}: the vocabulary has {known}. Is `config` the configuration of "
+            "the model that is trained on this data?"
         )
     return index[dataset_id]
 

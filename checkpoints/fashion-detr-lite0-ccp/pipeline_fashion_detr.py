@@ -1,12 +1,12 @@
 """Pipeline of Fashion DETR: `pipeline("image-segmentation", ...)` that keeps overlaps, attributes and parents."""
 
+import base64
 import os
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from transformers import ImageSegmentationPipeline
-from transformers.image_utils import load_image
 
 from .configuration_fashion_detr import FashionDetrConfig
 from .image_processing_fashion_detr import open_image, to_rgb
@@ -86,10 +86,8 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
         return super().__call__(inputs, **kwargs)
 
     def preprocess(self, image, subtask: str | None = None, timeout: float | None = None):
-        if isinstance(image, (str, os.PathLike)) and os.path.isfile(image):
-            image = open_image(image)
-        elif not isinstance(image, Image.Image):
-            image = load_image(image, timeout=timeout)
+        if not isinstance(image, Image.Image):
+            image = _open_photo(image, timeout)
         return super().preprocess(to_rgb(image), subtask=subtask, timeout=timeout)
 
     def postprocess(
@@ -130,6 +128,24 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
             }
             for entry in result
         ]
+
+
+def _open_photo(source, timeout: float | None) -> Image.Image:
+    """
+    A photo by path, URL or base64 text, read as the image processor reads it: `load_image` would clip 16 bits and paint
+    transparency black.
+    """
+    is_text = isinstance(source, str) and not source.startswith(("http://", "https://")) and not os.path.isfile(source)
+    if not is_text:
+        return open_image(source, timeout=timeout)
+    try:
+        content = base64.b64decode("".join(source.rpartition(",")[2].split()), validate=True)
+    except ValueError as error:
+        raise ValueError(
+            f"A photo is the path of a file, a URL or base64 text; there is no file {source[:60]!r}, and it is none of "
+            "the others."
+        ) from error
+    return open_image(content)
 
 
 __all__ = ["CUSTOM_PIPELINES", "FashionDetrPipeline"]

@@ -395,7 +395,7 @@ def decode_mask(rle: dict[str, Any]) -> np.ndarray:
         ValueError: the text is broken, or its runs do not fill the mask.
     """
     height, width = rle["size"]
-    counts = _decompress(rle["counts"])
+    counts = run_lengths(rle["counts"])
     if counts.min(initial=0) < 0 or counts.sum() != height * width:
         raise ValueError(
             f"The run lengths of a mask of {height} x {width} cover {counts.sum()} pixels instead of {height * width}."
@@ -431,15 +431,19 @@ def _compress(counts: np.ndarray) -> str:
     return text.astype(np.uint8).tobytes().decode("ascii")
 
 
-def _decompress(text: str) -> np.ndarray:
-    """The run lengths that `_compress` wrote, int64; raises `ValueError` where it cannot have written the text."""
+def run_lengths(text: str) -> np.ndarray:
+    """
+    The run lengths of COCO's compressed form, int64; raises `ValueError` where the text is of no such form.
+
+    pycocotools never checks the text: runs that do not fill the mask would be taken for some other mask, or crash.
+    """
     characters = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((characters & 32) == 0)
     if not len(ends) or ends[-1] != len(characters) - 1 or characters.min() < 0 or characters.max() > 63:
         raise ValueError(f"No compressed run lengths: {text[:40]!r}.")
     starts = np.concatenate([[0], ends[:-1] + 1])
-    if (ends - starts).max() > 11:
-        raise ValueError(f"A run of more than 60 bits in the run lengths {text[:40]!r}.")
+    if (ends - starts).max() > 6:
+        raise ValueError(f"A run of more than 35 bits in the run lengths {text[:40]!r}.")
     places = 5 * (np.arange(len(characters)) - np.repeat(starts, ends - starts + 1))
     counts = np.add.reduceat((characters & 31) << places, starts)
     counts -= (characters[ends] >> 4 & 1) << (places[ends] + 5)
@@ -450,6 +454,7 @@ def _decompress(text: str) -> np.ndarray:
 
 def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
     """A mask `(H, W)` with all that is at most `pixels` rows and columns away from it, at the same cost for any."""
+    pixels = min(pixels, max(mask.shape))
     for _ in range(2):  # along the columns, then, transposed, along the rows
         seen = np.pad(mask, ((pixels + 1, pixels), (0, 0))).cumsum(axis=0, dtype=np.int32)
         mask = (seen[2 * pixels + 1 :] != seen[: -2 * pixels - 1]).T
