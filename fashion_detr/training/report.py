@@ -154,6 +154,8 @@ def draw_overlays(
     Writes `count` PNG files, ground truth beside prediction, and returns their paths. All processes of a training call
     it, since a sharded model computes with all of them; `None` for the folder where nothing is to be written.
     """
+    if output_dir is not None:
+        output_dir.mkdir(parents=True, exist_ok=True)
     model.eval()
     paths = []
     for index in range(min(count, len(examples))):
@@ -162,7 +164,6 @@ def draw_overlays(
         outputs = model(**processor(image, return_tensors="pt").to(model.device))
         if output_dir is None:
             continue
-        output_dir.mkdir(parents=True, exist_ok=True)
         found = processor.post_process_fashion(
             outputs, [(image.height, image.width)], model.config, threshold=OVERLAY_THRESHOLD
         )[0]
