@@ -180,8 +180,8 @@ class FashionDetrFeaturePyramid(nn.Module):
     def forward(
         self, feature_maps: list[torch.Tensor], level_masks: list[torch.Tensor], coarsest_position: torch.Tensor
     ) -> list[torch.Tensor]:
-        masks = [channels_last(mask) for mask in level_masks]
         levels = [lateral(channels_last(maps)) for lateral, maps in zip(self.laterals, feature_maps)]
+        masks = [channels_last(mask).to(levels[-1].dtype) for mask in level_masks]
         coarser = levels[-1].add_(channels_last(coarsest_position)).mul_(masks[-1])
         for finer, mask in zip(levels[-2::-1], masks[-2::-1]):
             coarser = finer.add_(upsample_to(coarser, finer)).mul_(mask)
@@ -211,7 +211,7 @@ class FashionDetrFusion(nn.Module):
         self.norm = nn.LayerNorm(d)
 
     def forward(self, levels: list[torch.Tensor], level_masks: list[torch.Tensor]) -> torch.Tensor:
-        masks = [channels_last(mask) for mask in level_masks]
+        masks = [channels_last(mask).to(levels[-1].dtype) for mask in level_masks]
         convolved = [levels[0], *(conv(maps) for conv, maps in zip(self.convolutions, levels[1:]))]
         convolved = [channels_last(maps) for maps in convolved]
         for level, norm in enumerate(self.convolution_norms, start=1):

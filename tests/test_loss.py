@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fashion_detr import FashionDetrConfig
-from fashion_detr.loss_fashion_detr import FashionDetrLoss, Targets, _mean_over_processes
+from fashion_detr.loss_fashion_detr import FashionDetrLoss, Targets, _mean_over_processes, focal_and_dice
 
 LN2 = math.log(2)
 SURE = 20.0  # a logit whose sigmoid is 1 for all purposes
@@ -201,19 +201,10 @@ def test_one_pixel_is_still_an_instance():
 
 
 def test_a_half_covered_cell_is_predicted_at_one_half():
-    # The lower half of every one of four cells: the threshold has to lie on the border.
-    config, mask = loss_config(), torch.zeros(1, 8, 8)
-    mask[:, 2:4], mask[:, 6:8] = 1, 1
-    stage = undecided(1, 1, config, 2)
-    stage["masks_queries_logits"].requires_grad_()
-    labels = {"mask_labels": [mask], "class_labels": [torch.zeros(1, dtype=torch.long)]}
-    criterion = FashionDetrLoss(config)
-    targets = Targets(
-        **labels, attribute_labels=[torch.zeros(1, 4)], pixel_mask=None, logits=stage["masks_queries_logits"]
-    )
-    matches = criterion.match([stage], targets)
-    terms = criterion._mask_terms("stage1", stage["masks_queries_logits"], targets.masks, targets.valid, matches)
-    (slope,) = torch.autograd.grad(terms["mask_stage1"], stage["masks_queries_logits"])
+    # The threshold has to lie on the border.
+    logits = torch.zeros(1, 4, requires_grad=True)
+    focal, _ = focal_and_dice(logits, torch.full((1, 4), 0.5), torch.ones(1, 4), gamma=2)
+    (slope,) = torch.autograd.grad(focal, logits)
     assert slope.abs().max() < 1e-6
 
 
