@@ -26,7 +26,13 @@ def train(output: Path, batch: int, accumulation: int) -> None:
     set_seed(2)  # from seed 0, rounding tipped a matching in one environment
     model = FashionDetrForInstanceSegmentation(
         FashionDetrConfig(
-            backbone_config=TINY_BACKBONE, d_model=32, num_queries=12, decoder_layers=1, decoder_ffn_dim=64, dropout=0
+            backbone_config=TINY_BACKBONE,
+            d_model=32,
+            num_queries=12,
+            decoder_layers=1,
+            decoder_ffn_dim=64,
+            dropout=0,
+            evidence_dropout=0,
         )
     )
     processor = FashionDetrImageProcessor(size={"height": SIZE[0], "width": SIZE[1]})

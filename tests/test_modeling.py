@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, set_seed
 from fashion_detr import FashionDetrForInstanceSegmentation
 from fashion_detr.modeling_fashion_detr import (
     FashionDetrFusion,
+    FashionDetrMemory,
     FashionDetrModel,
     PaddedConv2d,
     box_edges,
@@ -377,6 +378,26 @@ def test_ablations_change_the_result(tiny_config, off):
     without.load_state_dict(shared, strict=False)
     assert sum(p.numel() for p in without.parameters()) < sum(p.numel() for p in whole.parameters())
     assert largest_difference(whole(photos()), without(photos())) > 1e-3
+
+
+def test_withheld_evidence_has_no_say_and_training_alone_withholds(tiny_config):
+    model = build(tiny_config(evidence_dropout=0.5, dropout=0, num_queries=50)).model
+
+    def encode(seed: int) -> FashionDetrMemory:
+        mask = torch.ones(8, 64, 96, dtype=torch.bool)
+        return model._encode(photos(8, seed=seed), mask[:, None], torch.tensor([[64, 96]] * 8))
+
+    def attributes(memory: FashionDetrMemory) -> torch.Tensor:
+        regions = [share.expand(-1, 50, -1, -1) for share in memory.level_shares]
+        return model.attribute_stream(model.attribute_queries.expand(8, -1, -1), regions, memory)
+
+    one, other = encode(1), encode(2)
+    assert one.evidence_kept is None
+    assert not torch.equal(attributes(one), attributes(other))
+    one.evidence_kept = other.evidence_kept = torch.zeros(8, 50, 1)
+    assert torch.equal(attributes(one), attributes(other))
+    model.train()
+    assert 120 < encode(1).evidence_kept.sum() < 280  # of 400; 8 standard deviations either way
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(tiny_config, random_labels):

@@ -41,7 +41,14 @@ def small_model(**fields) -> FashionDetrForInstanceSegmentation:
         "depths": [1, 1, 1, 1],
         "out_features": ["stage1", "stage2", "stage3", "stage4"],
     }
-    defaults = {"d_model": 64, "num_queries": 12, "decoder_layers": 2, "decoder_ffn_dim": 128, "dropout": 0}
+    defaults = {
+        "d_model": 64,
+        "num_queries": 12,
+        "decoder_layers": 2,
+        "decoder_ffn_dim": 128,
+        "dropout": 0,
+        "evidence_dropout": 0,
+    }
     return FashionDetrForInstanceSegmentation(
         FashionDetrConfig(backbone_config=backbone, freeze_backbone_batch_norm=False, **(defaults | fields))
     )
