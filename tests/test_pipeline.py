@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import inspect
 import os
 import pickle
 import subprocess
@@ -145,6 +146,9 @@ def test_photos_are_read_as_the_processor_reads_them(segment, tmp_path, monkeypa
         segment(f"{photo_server}/no.png")
     with pytest.raises(ValueError, match=r"no file 'no.png'"):
         segment("no.png")
+    monkeypatch.setattr(inspect.getmodule(type(segment.image_processor)), "MAX_FETCHED_BYTES", 100)
+    with pytest.raises(ValueError, match=r"turned\.png is no photo: its file is larger than"):
+        segment(url)
 
 
 # --- a folder is all that it needs ------------------------------------------------------------------------------------
