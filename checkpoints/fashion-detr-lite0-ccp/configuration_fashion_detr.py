@@ -38,6 +38,8 @@ class FashionDetrConfig(PreTrainedConfig):
             Width of the feed-forward networks.
         dropout (`float`, *optional*, defaults to 0.1):
             Share, 0 to below 1, of what the decoder's attentions and feed-forward networks yield that training drops.
+        evidence_dropout (`float`, *optional*, defaults to 0.5):
+            Share, 0 to below 1, of the instances whose attributes training tells without the features under the mask.
         internal_attention (`bool`, *optional*, defaults to `True`):
             Attention of a query to the pixels inside its previous mask, at several scales. `False` is for ablation.
         external_attention (`bool`, *optional*, defaults to `True`):
@@ -103,6 +105,7 @@ class FashionDetrConfig(PreTrainedConfig):
     decoder_attention_heads: int = 8
     decoder_ffn_dim: int = 512
     dropout: float | int = 0.1
+    evidence_dropout: float | int = 0.5
     internal_attention: bool = True
     external_attention: bool = True
     multi_layer_rendering: bool = True
@@ -204,8 +207,9 @@ class FashionDetrConfig(PreTrainedConfig):
         for field in ("num_queries", "decoder_layers", "decoder_ffn_dim", "decoder_attention_heads"):
             if getattr(self, field) < 1:
                 raise ValueError(f"`{field}` has to be at least 1, found {getattr(self, field)}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout` has to lie between 0 and below 1, found {self.dropout}.")
+        for field in ("dropout", "evidence_dropout"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"`{field}` has to lie between 0 and below 1, found {getattr(self, field)}.")
         if self.d_model % self.decoder_attention_heads or self.d_model % 4:
             raise ValueError(
                 f"`d_model` has to be a multiple of 4 and of `decoder_attention_heads`; "

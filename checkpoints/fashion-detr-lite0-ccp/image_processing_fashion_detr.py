@@ -35,6 +35,8 @@ ORIENTATION = Base.Orientation.value
 # A file of some kilobytes can hold an image that fills the memory, so one that says of itself to have more pixels is
 # not decoded. The largest sensors in wide use, of phones and of medium format cameras, have 108 million.
 MAX_PIXELS = 120_000_000
+# The same of a server: as many pixels in the largest common format, 16-bit RGBA, have 960 MB.
+MAX_FETCHED_BYTES = 960_000_000
 # What Pillow raises on damaged files, as far as it is known.
 DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -495,9 +497,12 @@ def _fetch(url: str, timeout: float | None) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "fashion-detr"})  # some servers refuse Python's own
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return answer.read()
+            content = answer.read(MAX_FETCHED_BYTES + 1)
     except (OSError, HTTPException) as error:
         raise ValueError(f"{url} cannot be fetched: {error}") from error
+    if len(content) > MAX_FETCHED_BYTES:
+        raise ValueError(f"{url} is no photo: its file is larger than {MAX_FETCHED_BYTES / 1e6:,.0f} MB.")
+    return content
 
 
 def _open(source, max_pixels: int) -> Image.Image:

@@ -5,12 +5,14 @@ describes another kind of model and has no counterpart here. Eq. 3 sums over the
 the masks of the internal attention are supervised as well, or nothing would teach them. The mask loss is focal plus
 dice (section 3.4 names both), each under a weight of its own.
 
-Everything is computed in float32, whatever the autocast.
+Everything is computed in float32, whatever the autocast. Mask logits become float32 where they are used and not before:
+at the end of the loss, a training step needs more memory than ever else.
 """
 
 import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, one_hot, pad, softplus
+from torch.utils.checkpoint import checkpoint
 from transformers.utils import is_scipy_available
 from transformers.utils.generic import maybe_autocast
 
@@ -87,6 +89,20 @@ def focal_halves(logits: torch.Tensor, alpha: float, gamma: float) -> tuple[torc
     return positive, negative
 
 
+def focal_and_dice(
+    logits: torch.Tensor, truth: torch.Tensor, share: torch.Tensor, gamma: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask losses summed over the instances: logits, truth and the share of a cell that is image, all `(T, h w)`."""
+    logits = logits.float()
+    positive, negative = focal_halves(logits, MASK_FOCAL_ALPHA, gamma)
+    focal = ((truth * positive + (1 - truth) * negative) * share).sum(1) / share.sum(1).clamp(min=1)
+    probability, truth = logits.sigmoid() * share, truth * share
+    overlap = 2 * (probability * truth).sum(1)
+    areas = probability.square().sum(1) + truth.square().sum(1)
+    dice = 1 - (overlap + DICE_EPSILON) / (areas + DICE_EPSILON)
+    return focal.sum(), dice.sum()
+
+
 class FashionDetrLoss(nn.Module):
     """
     Matches the queries with the ground truth, then sums the named terms over the predictions.
@@ -144,13 +160,14 @@ class FashionDetrLoss(nn.Module):
             if num_instances is None:
                 num_instances = _mean_over_processes(torch.tensor(float(len(targets.classes)), device=masks.device))
             num_instances = torch.as_tensor(num_instances, device=masks.device).clamp(min=1)
-            predictions = [{name: logits.float() for name, logits in entry.items()} for entry in predictions]
             matches = self.match(predictions, targets)
-            fine, coarse = (targets.masks, targets.valid), (targets.coarse_masks, targets.coarse_valid)
-            terms = self._mask_terms("initial", predictions[0]["masks_queries_logits"], *fine, matches)
+            images, _, instances = matches
+            fine = targets.masks[instances], targets.valid[images]
+            coarse = targets.coarse_masks[instances], targets.coarse_valid[images]
+            terms = self._mask_terms("initial", predictions[0]["masks_queries_logits"], matches, *fine)
             for stage, (prediction, internal) in enumerate(zip(predictions[1:], internal_masks), start=1):
-                terms |= self._mask_terms(f"internal{stage}", internal.float(), *coarse, matches)
-                terms |= self._mask_terms(f"stage{stage}", prediction["masks_queries_logits"], *fine, matches)
+                terms |= self._mask_terms(f"internal{stage}", internal, matches, *coarse)
+                terms |= self._mask_terms(f"stage{stage}", prediction["masks_queries_logits"], matches, *fine)
                 terms[f"class_stage{stage}"] = self._class_term(prediction["class_queries_logits"], targets, matches)
                 terms[f"attribute_stage{stage}"] = self._attribute_term(
                     prediction["attribute_queries_logits"], targets, matches
@@ -193,24 +210,22 @@ class FashionDetrLoss(nn.Module):
         no say either.
         """
         config, counts = self.config, targets.counts
-        valid = targets.valid[:, None]
-        logits = prediction["masks_queries_logits"].flatten(2)
-        positive, negative = focal_halves(logits, MASK_FOCAL_ALPHA, config.focal_gamma)
-        probability = logits.sigmoid() * valid
-        gain, base = positive - negative, (negative * valid).sum(dim=2, keepdim=True)
-        squares, pixels = probability.square().sum(dim=2, keepdim=True), valid.sum(dim=2).clamp(min=1)
         costs = []
-        for image, masks in enumerate(targets.masks.split(counts)):
-            masks = masks * targets.valid[image]
-            focal = (gain[image] @ masks.T + base[image]) / pixels[image]
-            overlap = 2 * probability[image] @ masks.T
-            dice = overlap / (squares[image] + masks.square().sum(dim=1) + DICE_EPSILON)
-            costs.append(config.mask_cost * focal - config.dice_cost * dice)
+        for logits, masks, valid in zip(
+            prediction["masks_queries_logits"].flatten(2), targets.masks.split(counts), targets.valid
+        ):
+            logits, masks = logits.float(), masks * valid
+            positive, negative = focal_halves(logits, MASK_FOCAL_ALPHA, config.focal_gamma)
+            probability = logits.sigmoid() * valid
+            focal = (positive - negative) @ masks.T + (negative * valid).sum(dim=1, keepdim=True)
+            areas = probability.square().sum(dim=1, keepdim=True) + masks.square().sum(dim=1)
+            dice = 2 * probability @ masks.T / (areas + DICE_EPSILON)
+            costs.append(config.mask_cost * focal / valid.sum().clamp(min=1) - config.dice_cost * dice)
         if "attribute_queries_logits" in prediction:
             positive, negative = focal_halves(
-                prediction["class_queries_logits"], config.focal_alpha, config.focal_gamma
+                prediction["class_queries_logits"].float(), config.focal_alpha, config.focal_gamma
             )
-            gain, carrying = positive - negative, prediction["attribute_queries_logits"].sigmoid()
+            gain, carrying = positive - negative, prediction["attribute_queries_logits"].float().sigmoid()
             for image, (classes, attributes) in enumerate(
                 zip(targets.classes.split(counts), targets.attributes.split(counts))
             ):
@@ -222,28 +237,30 @@ class FashionDetrLoss(nn.Module):
 
     def _class_term(self, logits: torch.Tensor, targets: Targets, matches: Matches) -> torch.Tensor:
         images, queries, instances = matches
+        logits = logits.float()
         positive, negative = focal_halves(logits, self.config.focal_alpha, self.config.focal_gamma)
         truth = torch.zeros_like(logits)
         truth[images, queries] = one_hot(targets.classes[instances], logits.shape[-1]).to(truth)
         return (truth * positive + (1 - truth) * negative).sum()
 
     def _mask_terms(
-        self, name: str, logits: torch.Tensor, masks: torch.Tensor, valid: torch.Tensor, matches: Matches
+        self, name: str, logits: torch.Tensor, matches: Matches, truth: torch.Tensor, share: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        images, queries, instances = matches
-        logits, truth, valid = logits[images, queries].flatten(1), masks[instances], valid[images]
-        positive, negative = focal_halves(logits, MASK_FOCAL_ALPHA, self.config.focal_gamma)
-        focal = ((truth * positive + (1 - truth) * negative) * valid).sum(1) / valid.sum(1).clamp(min=1)
-        probability, truth = logits.sigmoid() * valid, truth * valid
-        overlap = 2 * (probability * truth).sum(1)
-        areas = probability.square().sum(1) + truth.square().sum(1)
-        dice = 1 - (overlap + DICE_EPSILON) / (areas + DICE_EPSILON)
-        return {f"mask_{name}": focal.sum(), f"dice_{name}": dice.sum()}
+        images, queries, _ = matches
+        matched = logits[images, queries].flatten(1)
+        # A dozen maps an instance and prediction: computed again for the gradient instead of kept until then.
+        focal, dice = checkpoint(
+            focal_and_dice,
+            *(matched, truth, share, self.config.focal_gamma),
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        return {f"mask_{name}": focal, f"dice_{name}": dice}
 
     def _attribute_term(self, logits: torch.Tensor, targets: Targets, matches: Matches) -> torch.Tensor:
         images, queries, instances = matches
         total = binary_cross_entropy_with_logits(
-            logits[images, queries], targets.attributes[instances], reduction="sum"
+            logits[images, queries].float(), targets.attributes[instances], reduction="sum"
         )
         return total / max(1, logits.shape[-1]) ** 0.5  # without attributes the total is 0
 

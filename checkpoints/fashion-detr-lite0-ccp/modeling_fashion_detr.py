@@ -180,8 +180,8 @@ class FashionDetrFeaturePyramid(nn.Module):
     def forward(
         self, feature_maps: list[torch.Tensor], level_masks: list[torch.Tensor], coarsest_position: torch.Tensor
     ) -> list[torch.Tensor]:
-        masks = [channels_last(mask) for mask in level_masks]
         levels = [lateral(channels_last(maps)) for lateral, maps in zip(self.laterals, feature_maps)]
+        masks = [channels_last(mask).to(levels[-1].dtype) for mask in level_masks]
         coarser = levels[-1].add_(channels_last(coarsest_position)).mul_(masks[-1])
         for finer, mask in zip(levels[-2::-1], masks[-2::-1]):
             coarser = finer.add_(upsample_to(coarser, finer)).mul_(mask)
@@ -211,7 +211,7 @@ class FashionDetrFusion(nn.Module):
         self.norm = nn.LayerNorm(d)
 
     def forward(self, levels: list[torch.Tensor], level_masks: list[torch.Tensor]) -> torch.Tensor:
-        masks = [channels_last(mask) for mask in level_masks]
+        masks = [channels_last(mask).to(levels[-1].dtype) for mask in level_masks]
         convolved = [levels[0], *(conv(maps) for conv, maps in zip(self.convolutions, levels[1:]))]
         convolved = [channels_last(maps) for maps in convolved]
         for level, norm in enumerate(self.convolution_norms, start=1):
@@ -450,6 +450,7 @@ class FashionDetrMemory:
     values: list[torch.Tensor]  # W_v F_i of the attended levels, (B, heads, h_i w_i, C)
     level_masks: list[torch.Tensor]  # 1 = image, 0 = padding, (B, 1, h_i, w_i)
     level_shares: list[torch.Tensor]  # share of a level's pixel that is image, (B, 1, h_i, w_i) float32
+    evidence_kept: torch.Tensor | None  # 1 = what lies under the mask is read, 0 = withheld, (B, N, 1); None = all
 
 
 class FashionDetrAttributeStream(nn.Module):
@@ -484,6 +485,8 @@ class FashionDetrAttributeStream(nn.Module):
             rendered = [pool_under(regions[0], memory.fused)]
         modulation = self.modulation(attribute_queries)
         evidence = torch.cat([level.to(modulation.dtype) * modulation for level in rendered], dim=-1)
+        if memory.evidence_kept is not None:
+            evidence = evidence * memory.evidence_kept
         box = self.box_code(box_edges(regions[0], memory.level_shares[0]))
         hidden = self.render_norm(attribute_queries + self.render_proj(evidence) + box)
         hidden = self.attribute_norm(hidden + self.attribute_attention(hidden, hidden))
@@ -756,6 +759,11 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
             ]
             values = [split_heads(self.value_proj(tokens(maps)), heads) for maps in levels[attended]]
         fused = self.fusion(levels, level_masks)
+        evidence_kept = None
+        if self.training and self.config.evidence_dropout:
+            # Not scaled up as by ordinary dropout: evidence that is read has the size that it has without withholding.
+            chances = fused.new_full((len(fused), self.config.num_queries, 1), 1 - self.config.evidence_dropout)
+            evidence_kept = chances.bernoulli()
         return FashionDetrMemory(
             fused=fused,
             coarse=halve(fused),
@@ -764,6 +772,7 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
             values=values,
             level_masks=level_masks,
             level_shares=level_shares,
+            evidence_kept=evidence_kept,
         )
 
 
