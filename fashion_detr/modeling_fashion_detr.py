@@ -460,6 +460,9 @@ class FashionDetrAttributeStream(nn.Module):
     The paper prints the mask of the stage before, P^(j-1); here it is P^j, the newest and best one. Beside what lies
     under the mask stands where it lies: a length is where a hem ends on its wearer, and means know no edges. All stages
     share the weights, which leaves room in the budget for the convolutions before F_f.
+
+    Training withholds the features from some instances, in all stages: photos that are known by heart tell every
+    attribute by their features, and nothing would teach to read where a mask lies.
     """
 
     def __init__(self, config: FashionDetrConfig):
