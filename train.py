@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
@@ -24,10 +25,17 @@ from fashion_detr.training.arguments import (
     parse_arguments,
 )
 from fashion_detr.training.backbone_weights import load_backbone_weights
-from fashion_detr.training.checkpoints import last_sound_checkpoint
+from fashion_detr.training.checkpoints import fault, last_sound_checkpoint
 from fashion_detr.training.depthwise import keep_depthwise_in_float32
 from fashion_detr.training.fine_tuning import load_for_vocabulary
-from fashion_detr.training.report import draw_overlays, format_table, model_document, write_report
+from fashion_detr.training.report import (
+    OVERLAYS_FOLDER,
+    draw_overlays,
+    forget_results,
+    format_table,
+    model_document,
+    write_report,
+)
 from fashion_detr.training.run_record import keep_log, usable_cores, write_record
 from fashion_detr.training.trainer import FashionTrainer
 
@@ -40,9 +48,9 @@ logger = logging.getLogger("fashion_detr.train")
 def main(arguments: list[str]) -> None:
     try:
         trainer, final = prepare(arguments)
-    except (ImportError, OSError, ValueError) as error:  # the person's to put right: said without a traceback
-        sys.exit(f"train.py: {error}")
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(trainer.args))
+    except (ImportError, OSError, StrictDataclassError, ValueError) as error:
+        sys.exit(f"train.py: {error}")  # the person's to put right: said without a traceback
+    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
     minutes = trainer.training_minutes
     logger.info("Training took %.1f minutes", minutes)
 
@@ -60,7 +68,7 @@ def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset]:
     holds, so that a slip does not replace that of the run before.
 
     Raises:
-        ImportError, OSError, ValueError: an option, the model or the data cannot be used.
+        ImportError, OSError, ValueError, StrictDataclassError: an option, the model or the data cannot be used.
     """
     config_file, model_args, data_args, args = parse_arguments(arguments, DEFAULT_CONFIG)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
@@ -87,7 +95,9 @@ def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset]:
     trainer = FashionTrainer(
         model=model, args=args, train_dataset=train, eval_dataset=selection, processing_class=processor
     )
+    args.resume_from_checkpoint = checkpoint_to_resume(args)
     if args.should_save:
+        forget_results(Path(args.output_dir))
         write_record(Path(args.output_dir), given_options(arguments, DEFAULT_CONFIG), args.world_size)
     return trainer, final
 
@@ -123,7 +133,7 @@ def build_model(
     else:
         vocabulary = read_split_vocabulary(data_args.data_dir, data_args.eval_split)
     if model_args.model_name_or_path is not None:
-        model = load_for_vocabulary(model_args.model_name_or_path, vocabulary)
+        model = load_for_vocabulary(model_args.model_name_or_path, vocabulary, model_args.model_config)
         return model, FashionDetrImageProcessor.from_pretrained(model_args.model_name_or_path, **canvas)
 
     processor = FashionDetrImageProcessor(image_mean=data_args.image_mean, image_std=data_args.image_std, **canvas)
@@ -159,6 +169,11 @@ def build_datasets(
             train = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.train_split))
             final = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.eval_split))
         selection = final
+        if not 0 <= data_args.selection_images < len(train):
+            raise ValueError(
+                f"`selection_images` has to leave photos to learn from: found {data_args.selection_images}, and split "
+                f"{data_args.train_split!r} has {len(train)} photos."
+            )
         if data_args.selection_images:
             selection, train = set_aside(train, data_args.selection_images, args.seed)
 
@@ -192,11 +207,20 @@ def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:
     """
     `--resume_from_checkpoint` names a checkpoint, or is `true` for the last complete one in the output folder. Without
     any the run starts from the beginning: the command that is repeated after every kill is the same.
+
+    Raises:
+        ValueError: the named checkpoint is incomplete, damaged or not there.
     """
     choice = args.resume_from_checkpoint
     if choice is None or choice.lower() == "false":
         return None
     if choice.lower() != "true":
+        reason = fault(Path(choice)) if Path(choice).is_dir() else "there is no such folder"
+        if reason is not None:
+            raise ValueError(
+                f"`resume_from_checkpoint`: {choice} cannot be gone on from, {reason}. `true` takes the last complete "
+                f"checkpoint in {args.output_dir}."
+            )
         return choice
     last = last_sound_checkpoint(Path(args.output_dir)) if Path(args.output_dir).is_dir() else None
     if last is None:
@@ -210,7 +234,7 @@ def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -
     """The final figures: a table on screen, `metrics.json` with its picture, and overlays of held-out images."""
     loop_metrics = trainer.evaluate(dataset, metric_key_prefix="final")
     output_dir = Path(trainer.args.output_dir)
-    overlays_dir = output_dir / "overlays" if trainer.is_world_process_zero() else None
+    overlays_dir = output_dir / OVERLAYS_FOLDER if trainer.is_world_process_zero() else None
     paths = draw_overlays(trainer.model, trainer.processing_class, dataset.examples, OVERLAYS, overlays_dir)
     if not trainer.is_world_process_zero():
         return

@@ -1,6 +1,7 @@
 """Loading a saved model with this package's code."""
 
 import torch
+from safetensors import SafetensorError
 
 from .configuration_fashion_detr import FashionDetrConfig
 from .modeling_fashion_detr import FashionDetrForInstanceSegmentation
@@ -15,14 +16,17 @@ def load_whole(source: str) -> FashionDetrForInstanceSegmentation:
 
     Raises:
         OSError: there is no such model.
-        ValueError: it is a model of another kind, or weights are missing.
+        ValueError: it is a model of another kind, or weights are missing or damaged.
     """
     kind = FashionDetrConfig.get_config_dict(source)[0].get("model_type")
     if kind != FashionDetrConfig.model_type:
         raise ValueError(f"{source} is a model of type {kind!r}, expected {FashionDetrConfig.model_type!r}.")
-    model, report = FashionDetrForInstanceSegmentation.from_pretrained(
-        source, dtype=torch.float32, output_loading_info=True
-    )
+    try:
+        model, report = FashionDetrForInstanceSegmentation.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True
+        )
+    except SafetensorError as error:
+        raise ValueError(f"The weights of {source} are damaged: {error}.") from error
     missing, unknown = sorted(report["missing_keys"]), len(report["unexpected_keys"])
     if missing:
         raise ValueError(

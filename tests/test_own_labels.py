@@ -120,6 +120,11 @@ def test_what_a_model_knows_by_name_is_kept(start, caplog):
     assert model.config.class_loss_weight == 2, "the architecture's and the loss's fields stay"
     assert model.config.category_attributes is None and model.config.attribute_thresholds is None
 
+    changed = load_for_vocabulary(str(start), OWN, {"dropout": 0.3, "class_loss_weight": 5}).config
+    assert (changed.dropout, changed.class_loss_weight, changed.d_model) == (0.3, 5, saved.config.d_model)
+    with pytest.raises(ValueError, match=r"`model_config` changes the sizes of weights, which .*: .*quer"):
+        load_for_vocabulary(str(start), OWN, {"num_queries": 3})
+
     again = load_for_vocabulary(str(start), Vocabulary.fashionpedia())
     assert all(torch.equal(tensor, saved.state_dict()[name]) for name, tensor in again.state_dict().items())
 
@@ -132,9 +137,17 @@ def test_a_backbone_is_no_model_to_start_from(tmp_path):
         load_for_vocabulary(str(tmp_path), OWN)
 
 
-def prepare(train: ModuleType, start: Path, folder: Path) -> tuple:
+def test_weights_that_were_cut_short_are_named(start):
+    weights = start / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"`model_name_or_path`: The weights of .* are damaged"):
+        load_for_vocabulary(str(start), OWN)
+
+
+def prepare(train: ModuleType, start: Path, folder: Path, *more: str) -> tuple:
     """The model and the three data sets that train.py would train with and judge by."""
     options = ["--model_name_or_path", str(start), "--data_dir", str(folder), "--output_dir", str(folder / "out")]
+    options += more
     _, model_args, data_args, args = parse_arguments(options, ROOT / "configs" / "fine_tune.yaml")
     model, processor = train.build_model(model_args, data_args)
     return model, processor, train.build_datasets(data_args, args, model.config, processor)
@@ -180,3 +193,35 @@ def test_splits_that_list_different_labels_are_refused(train_script, start, my_d
     edit(my_data, "val", without_coats)
     with pytest.raises(ValueError, match=r"Split 'train' uses id 3, which split 'val' does not list.*data check"):
         prepare(train_script, start, my_data)
+
+
+@pytest.mark.parametrize("count", ["-1", "3", "20"])
+def test_photos_to_learn_from_have_to_be_left(count, train_script, start, my_data):
+    with pytest.raises(ValueError, match=rf"`selection_images` .* found {count}, and split 'train' has 3 photos"):
+        prepare(train_script, start, my_data, "--selection_images", count)
+
+
+def test_figures_of_other_names_come_with_a_warning(start, my_data, tmp_path, capsys):
+    """The ids are those of the model, the names are not: nobody but the person can tell whether the labels are."""
+    model = load_for_vocabulary(str(start), OWN)
+    model.save_pretrained(tmp_path / "own")
+    FashionDetrImageProcessor.from_pretrained(start).save_pretrained(tmp_path / "own")
+    command = [
+        "evaluate",
+        "--model",
+        str(tmp_path / "own"),
+        "--data_dir",
+        str(my_data),
+        "--output",
+        str(tmp_path / "e"),
+    ]
+    assert main(command) == 0 and "warning" not in capsys.readouterr().err
+
+    def rename(content):
+        content["categories"][0]["name"] = "manteau"
+
+    edit(my_data, "val", rename)
+    assert main(command) == 0
+    assert "warning: 1 of 3 category names differ, as of id 3: 'coat' in the model, 'manteau' in the" in (
+        capsys.readouterr().err
+    )

@@ -268,6 +268,12 @@ def test_a_model_without_figures_claims_nothing(saved_model, tmp_path):
     )
 
 
+def test_a_run_without_figures_shows_no_pictures(run_dir, tmp_path):
+    (run_dir / "metrics.json").unlink()
+    assert publish(run_dir, tmp_path / "folder") == 0
+    assert not (tmp_path / "folder" / "examples").exists()
+
+
 def test_drawings_are_no_photos(tiny_config, tmp_path):
     """Trained from scratch on drawings, without accelerator; the checkpoint was chosen on a split of its own."""
     run_dir, labels = tmp_path / "run", FashionDetrConfig().id2label

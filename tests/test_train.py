@@ -200,16 +200,30 @@ def test_tokens_are_not_recorded(tmp_path, monkeypatch):
 
 def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script):
     (tmp_path / "config.yaml").write_text("max_steps: 9\n")
+    (tmp_path / "metrics.json").write_text("{}")
     for slip, message in {
         "nosuch.yaml": "There is no configuration file nosuch.yaml. Ready ones",
         "--max_stepss=3": "there is no option --max_stepss=3. Is 'max_steps' meant?",
         "--data_dir=nowhere": "nowhere",
         "--model_name_or_path=./nowhere": "nowhere",
+        '--model_config={"dropuot": 0}': "FashionDetrConfig has no field 'dropuot'. Is 'dropout' meant?",
+        '--model_config={"dropout": 2}': "`dropout`",
+        f"--resume_from_checkpoint={tmp_path}/checkpoint-9": "checkpoint-9 cannot be gone on from, there is no such",
     }.items():
         with pytest.raises(SystemExit) as stop:
             train_script.main([slip, "--use_cpu", "--output_dir", str(tmp_path)])
         assert str(stop.value).startswith("train.py: ") and message in str(stop.value)
-    assert (tmp_path / "config.yaml").read_text() == "max_steps: 9\n"
+    assert (tmp_path / "config.yaml").read_text() == "max_steps: 9\n" and (tmp_path / "metrics.json").exists()
+
+
+def test_a_run_that_starts_takes_no_credit_for_the_last_one(tmp_path, train_script):
+    (tmp_path / "overlays").mkdir()
+    for file in ("metrics.json", "evaluation.png", "overlays/7.png"):
+        (tmp_path / file).touch()
+    images = ["--synthetic_train_images", "2", "--synthetic_eval_images", "1"]
+    train_script.prepare(["--use_cpu", "--output_dir", str(tmp_path), *images])
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    assert left == {"config.yaml", "environment.json", "train.log"}
 
 
 def test_workers_that_outlive_an_epoch_learn_of_the_next(tmp_path):

@@ -12,9 +12,10 @@ from PIL import Image
 from .. import handler
 from ..image_processing_fashion_detr import FashionDetrImageProcessor, to_rgb
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
+from ..training.report import OVERLAYS_FOLDER
 from .card import Example, needs_timm, render_card
 from .project_files import LICENSE, TEMPLATE, project_file
-from .run import OVERLAYS_FOLDER, Run
+from .run import Run
 from .training_data import Splits, TrainingData
 
 REQUIREMENTS = ("transformers>=5.23", "torch", "torchvision", "pillow")
@@ -84,6 +85,8 @@ def _rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _write_examples(folder: Path, run: Run, splits: Splits | None) -> list[Example]:
     """Some of the run's overlays, smaller, each with its picture where the data is there."""
+    if run.metrics is None:  # the run did not reach its end, so nobody knows what drew them
+        return []
     overlays = sorted((run.folder / OVERLAYS_FOLDER).glob("*.png"), key=lambda path: (len(path.stem), path.stem))
     pictures = {} if splits is None else _first_pictures(splits.held_out, len(overlays))
     examples = []

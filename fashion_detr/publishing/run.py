@@ -10,11 +10,10 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..training.arguments import DataArguments, ModelArguments
+from ..training.report import FIGURES_FILE
 from ..training.run_record import ENVIRONMENT_FILE, OPTIONS_FILE
 
-METRICS_FILE = "metrics.json"
 METRICS_NEEDED = ("AP_IoU", "num_images", "num_attributes")
-OVERLAYS_FOLDER = "overlays"
 DEFAULT_SEED = 42  # of transformers' TrainingArguments
 
 
@@ -54,10 +53,10 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: one of them is broken; the message names it.
     """
-    metrics = _read(folder / METRICS_FILE, json.loads)
+    metrics = _read(folder / FIGURES_FILE, json.loads)
     missing = [name for name in METRICS_NEEDED if metrics is not None and name not in metrics]
     if missing:
-        raise ValueError(f"{folder / METRICS_FILE} lacks {missing}: it is not what train.py or evaluate writes.")
+        raise ValueError(f"{folder / FIGURES_FILE} lacks {missing}: it is not what train.py or evaluate writes.")
     return Run(
         folder=folder,
         options=_read(folder / OPTIONS_FILE, yaml.safe_load),

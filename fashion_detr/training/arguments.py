@@ -11,6 +11,7 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from ..configuration_fashion_detr import FashionDetrConfig
 from ..data.augmentation import Augmentation
 
 # x86 processors before AVX-512. Emulated, a step of `configs/ccp_lite0.yaml` took ten times as long as in float32.
@@ -86,7 +87,7 @@ class ModelArguments:
     model_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": "A saved Fashion DETR to start from (folder or Hub id), instead of the three below. It learns the "
+            "help": "A saved Fashion DETR to start from (folder or Hub id), instead of the two below. It learns the "
             "labels of the data; what it knows of those with the same name is kept."
         },
     )
@@ -101,7 +102,11 @@ class ModelArguments:
         },
     )
     model_config: dict | str | None = field(
-        default=None, metadata={"help": "Further fields of FashionDetrConfig, as a mapping (JSON on the command line)."}
+        default=None,
+        metadata={
+            "help": "Further fields of FashionDetrConfig, as a mapping (JSON on the command line). They change a saved "
+            "model's as well, as far as its weights fit."
+        },
     )
     attn_implementation: str | None = field(
         default=None,
@@ -114,6 +119,12 @@ class ModelArguments:
         self.model_config = self.model_config or {}
         if not isinstance(self.model_config, dict):
             raise ValueError(f"`model_config` has to map configuration fields to values, found {self.model_config!r}.")
+        known = {entry.name for entry in fields(FashionDetrConfig)}
+        for name in self.model_config:
+            if name not in known:
+                near = get_close_matches(str(name), known, n=1)
+                hint = f" Is {near[0]!r} meant?" if near else ""
+                raise ValueError(f"`model_config`: FashionDetrConfig has no field {name!r}.{hint}")
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """A trained model as the start of another one: its weights, under the labels of other data."""
 
 import logging
+from typing import Any
 
 import torch
 
@@ -12,7 +13,9 @@ from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
 logger = logging.getLogger(__name__)
 
 
-def load_for_vocabulary(source: str, vocabulary: Vocabulary) -> FashionDetrForInstanceSegmentation:
+def load_for_vocabulary(
+    source: str, vocabulary: Vocabulary, changes: dict[str, Any] | None = None
+) -> FashionDetrForInstanceSegmentation:
     """
     A saved model made ready to learn a vocabulary. What it knows of labels that carry the same name is kept, whatever
     their ids; heads start from chance for the others. All other weights are loaded. Logs which labels are new.
@@ -22,10 +25,13 @@ def load_for_vocabulary(source: str, vocabulary: Vocabulary) -> FashionDetrForIn
     Args:
         source: Folder, or id on the Hub.
         vocabulary: Categories and attributes to learn.
+        changes: Fields of the saved configuration that change, such as dropout and loss weights. The weights have to
+            fit what they make.
 
     Raises:
         OSError: there is no such model.
-        ValueError: it is a model of another kind, or weights are missing.
+        ValueError: it is a model of another kind, or weights are missing, damaged or of another size.
+        StrictDataclassError: a field changes to what the configuration does not allow.
     """
     try:
         saved = load_whole(source)
@@ -33,7 +39,9 @@ def load_for_vocabulary(source: str, vocabulary: Vocabulary) -> FashionDetrForIn
         raise ValueError(
             f"`model_name_or_path`: {error} Weights of a backbone alone are given by `backbone_weights`."
         ) from error
-    config = FashionDetrConfig.from_pretrained(source, **vocabulary.config_kwargs())
+    saved_fields, _ = FashionDetrConfig.get_config_dict(source)
+    of_other_data = {"category_attributes": None, "attribute_thresholds": None}
+    config = FashionDetrConfig.from_dict(saved_fields | of_other_data | vocabulary.config_kwargs() | (changes or {}))
     model = FashionDetrForInstanceSegmentation(config)
     weights = saved.state_dict()
     for head, before, after in (
@@ -45,7 +53,12 @@ def load_for_vocabulary(source: str, vocabulary: Vocabulary) -> FashionDetrForIn
         new = [name for name in after.values() if name not in before.values()]
         known, names = len(after) - len(new), first_cases(new, shown=20) or "none"
         logger.info("%s: %d of %d labels are known, new: %s", head, known, len(after), names)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`model_config` changes the sizes of weights, which {source} already has: {' '.join(str(error).split())}"
+        ) from error
     logger.info("All other weights: from %s", source)
     return model
 

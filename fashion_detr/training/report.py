@@ -41,6 +41,7 @@ FIGURES = (
     "attribute_F1_tail",
 )
 FIXED_THRESHOLD_FIGURE = "AP_IoU+F1_fixed_threshold"
+FIGURES_FILE, PICTURE_FILE, OVERLAYS_FOLDER = "metrics.json", "evaluation.png", "overlays"
 # A model that is not sure yet should still show what it sees.
 OVERLAY_THRESHOLD = 0.3
 
@@ -93,10 +94,17 @@ def write_report(document: dict[str, Any], metric: FashionAveragePrecision, outp
     Writes `metrics.json`, where figures without any ground truth are null (JSON has no NaN), and the picture
     `evaluation.png`. Returns their paths.
     """
-    figures, picture = output_dir / "metrics.json", output_dir / "evaluation.png"
+    figures, picture = output_dir / FIGURES_FILE, output_dir / PICTURE_FILE
     figures.write_text(json.dumps(_without_nan(document), indent=2) + "\n", encoding="utf-8")
     draw_evaluation(document, metric.precision_recall(), picture)
     return [figures, picture]
+
+
+def forget_results(output_dir: Path) -> None:
+    """Removes what a run measured and drew at its end: once another one starts in its folder, it tells of no weights
+    there."""
+    for file in (output_dir / FIGURES_FILE, output_dir / PICTURE_FILE, *(output_dir / OVERLAYS_FOLDER).glob("*.png")):
+        file.unlink(missing_ok=True)
 
 
 def _without_nan(value: Any) -> Any:
