@@ -6,7 +6,9 @@ that help and errors of usage come at once.
 """
 
 import argparse
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -44,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add_command in (_add_predict, _add_evaluate, add_data, add_publish, add_demo):
         add_command(commands)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a photo's name may not be in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments)
@@ -172,7 +177,7 @@ def _list_photos(paths: Sequence[Path]) -> list[Path]:
     photos: dict[Path, Path] = {}
     for path in paths:
         found = [path]
-        if path.is_dir():
+        if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
             found = sorted(
                 file
                 for file in path.iterdir()
@@ -258,7 +263,12 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Runs `fashion-detr evaluate`."""
+    """
+    Runs `fashion-detr evaluate`.
+
+    Raises:
+        CommandError: what is to be measured is not usable, or the figures cannot be written.
+    """
     pairs = ((arguments.model, arguments.data_dir), (arguments.predictions, arguments.annotations))
     complete, begun = [all(pair) for pair in pairs], [any(pair) for pair in pairs]
     if complete != begun or sum(complete) != 1:
@@ -356,6 +366,16 @@ def _require_vocabulary(config: "FashionDetrConfig", vocabulary: "Vocabulary", a
                 f"{len(getattr(config, field))} in the model, {len(expected[field])} in the data. "
                 "A model is measured on the labels that it was trained on."
             )
+    for kind, ids, names in (("category", "category_ids", "id2label"), ("attribute", "attribute_ids", "id2attribute")):
+        in_model = {key: getattr(config, names)[index] for index, key in enumerate(getattr(config, ids))}
+        in_data = {key: expected[names][index] for index, key in enumerate(expected[ids])}
+        other = [key for key in in_model if in_model[key] != in_data[key]]
+        if other:
+            _complain(
+                f"warning: {len(other)} of {len(in_model)} {kind} names differ, as of id {other[0]}: "
+                f"{in_model[other[0]]!r} in the model, {in_data[other[0]]!r} in the data. Labels are told apart by "
+                "their ids: if these are other labels, the figures mean nothing."
+            )
 
 
 def _fraction(text: str) -> float:
@@ -374,7 +394,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _complain(error: Exception) -> None:
+def _complain(error: Exception | str) -> None:
     """One line on stderr, whatever the message."""
     print("fashion-detr:", " ".join(str(error).split()), file=sys.stderr, flush=True)
 

@@ -16,7 +16,7 @@ def add_demo(commands: Any) -> None:
         "demo",
         help="open a page to try a model",
         description="A page on this machine: drop a photo, see its layers, move the thresholds, download the masks. It "
-        'needs `pip install "fashion-detr[demo]"`, and no network. Ctrl+C ends it.',
+        'needs `pip install -e ".[demo]"`, and no network. Ctrl+C ends it.',
     )
     add_model_option(parser)
     parser.add_argument("--host", default="127.0.0.1", help="who can open it; 0.0.0.0: the whole network (127.0.0.1)")

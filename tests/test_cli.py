@@ -1,6 +1,7 @@
 """`fashion-detr predict` with the photos and model folders that people really have, and the drawing of its results."""
 
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -155,6 +156,18 @@ def test_unreadable_photos_are_reported_and_the_others_done(model_folder, tmp_pa
     assert "missing.jpg does not exist" in complaints[0]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["good.json", "good.png"]
     assert printed.out.count("\n") == 1
+
+
+def test_a_name_that_cannot_be_printed_stops_nothing(model_folder, tmp_path):
+    photo().save(tmp_path / "фото.jpg")
+    photo().save(os.fsencode(tmp_path) + b"/caf\xe9.jpg")
+    command = [sys.executable, "-m", "fashion_detr.cli", "predict", str(tmp_path), "a" * 300]
+    options = ["--model", str(model_folder), "--output", str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "File name too long" in done.stderr
+    assert len(list((tmp_path / "out").glob("*.json"))) == 2 == done.stdout.count("\n")
+    assert "\\u0444\\u043e\\u0442\\u043e.jpg -> " in done.stdout
 
 
 def white_png(width: int, height: int) -> bytes:

@@ -31,7 +31,7 @@ from fashion_detr.cli import main
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
 from fashion_detr.visualization import COLOURS
 
-pytest.importorskip("gradio", reason='the page needs `pip install "fashion-detr[demo]"`')
+pytest.importorskip("gradio", reason='the page needs `pip install -e ".[demo]"`')
 import httpx
 from gradio_client import Client, handle_file
 
@@ -481,7 +481,7 @@ def test_without_gradio_the_command_says_what_to_install(model_folder, capsys, m
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo", "--model", str(model_folder)]) == 2
-    assert 'pip install "fashion-detr[demo]"' in capsys.readouterr().err
+    assert 'pip install -e ".[demo]"' in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_named(page, model_folder, capsys):

@@ -11,7 +11,7 @@ try:
     from gradio.utils import get_upload_folder, is_in_or_equal
     from gradio_client.utils import is_http_url_like
 except ImportError as error:
-    raise ImportError(f'The page needs Gradio: `pip install "fashion-detr[demo]"` ({error}).') from error
+    raise ImportError(f'The page needs Gradio: `pip install -e ".[demo]"` ({error}).') from error
 
 from PIL import Image
 
