@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.optimize import isotonic_regression, linear_sum_assignment
 
+from .image_processing_fashion_detr import to_rgb
+
 # The photo's longer side, in pixels: text on a smaller one would be larger than the garments, and a larger one is slow
 # to write and not seen whole on any screen.
 LEAST_SIDE, LARGEST_SIDE = 1000, 3000
@@ -113,7 +115,8 @@ def draw_objects(image: Image.Image, objects: Sequence[dict[str, Any]], max_attr
 
     Args:
         image:
-            The photo, upright. It is drawn with a longer side of 1000 to 3000 pixels.
+            The photo, of any mode; turned as its EXIF data say, where they do. It is drawn with a longer side of 1000
+            to 3000 pixels.
         objects:
             What `post_process_fashion` returns for it; `label_id`, `label`, `score`, `mask` (boolean `(height, width)`,
             of the photo's size) and `attributes` are used. A `score` of `None`, as for ground truth, is not written.
@@ -124,12 +127,13 @@ def draw_objects(image: Image.Image, objects: Sequence[dict[str, Any]], max_attr
         An RGB image: the photo, widened by the columns that are needed and heightened where labels need more room.
 
     Raises:
-        ValueError: a mask of another size than the photo.
+        ValueError: a mask of another size than the photo, or a damaged photo.
     """
+    image = to_rgb(image)
     scale = min(max(LEAST_SIDE, max(image.size)), LARGEST_SIDE) / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     style = _Style.for_side(max(size))
-    photo = np.array(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    photo = np.array(image.resize(size, Image.Resampling.LANCZOS))
     drawn = [(entry, _shape(entry, image.size, size, style)) for entry in objects if bool(entry["mask"].any())]
     shapes = [shape for _, shape in drawn]
     top_layer = _paint(photo, shapes, style)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import struct
 import zlib
 from typing import Any
@@ -148,6 +149,12 @@ def test_transparency_becomes_white(mode):
     assert torch.equal(values(Image.open(stored)), values(expected))
 
 
+@pytest.mark.parametrize("mode", ["RGBa", "La"])
+def test_colours_multiplied_by_their_alpha(mode):
+    picture, expected = transparent(mode.upper())
+    assert torch.equal(values(picture.convert(mode)), values(expected))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "I", "F"])
 def test_modes_are_converted(mode):
     picture = Image.fromarray(pixels()).convert("L" if mode in "IF" else "RGB").convert(mode)
@@ -189,6 +196,9 @@ def test_broken_files_are_named(tmp_path):
         values(Image.open(cut))
     with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
         values(tmp_path / "absent.jpg")
+    for folder in (tmp_path, str(tmp_path)):
+        with pytest.raises(ValueError, match=r"it is a folder\. Give the files in it"):
+            values(folder)
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -458,8 +468,42 @@ def test_every_threshold_changes_the_result():
     assert len(found(attribute_threshold=0.9)[0]["attributes"]) == 1
     areas = [found(mask_threshold=threshold)[0]["mask"].sum() for threshold in (0.01, 0.5, 0.99)]
     assert areas[0] > areas[1] > areas[2]
-    with pytest.raises(ValueError, match="mask_threshold"):
-        found(mask_threshold=1.0)
+
+
+NO_FRACTIONS = [30, -0.1, math.nan, math.inf, None, "0.5", True]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("threshold", value) for value in NO_FRACTIONS],
+        *[("attribute_threshold", value) for value in NO_FRACTIONS if value is not None],
+        *[("mask_threshold", value) for value in [*NO_FRACTIONS, 0, 1.0]],
+        *[("top_k", value) for value in [0, -1, 2.0, None, "2", True]],
+    ],
+)
+def test_thresholds_that_cannot_be_are_refused(name, value):
+    """Before anything is computed, so for no image at all, too."""
+    kind = "a whole number from 1 on" if name == "top_k" else "a number (from|between) 0 (to|and) 1"
+    message = f"`{name}` has to be {kind}, found {re.escape(repr(value))}"
+    processor_, outputs = FashionDetrImageProcessor(), outfit_outputs()
+    none = FashionDetrForInstanceSegmentationOutput(**{field: tensor[:0] for field, tensor in outputs.items()})
+    calls = [processor_.post_process_fashion]
+    calls += [processor_.post_process_coco] if name in ("attribute_threshold", "top_k") else []
+    calls += [processor_.post_process_instance_segmentation] if name in ("threshold", "mask_threshold") else []
+    for call in calls:
+        for of_images, sizes in ((outputs, [PHOTO]), (none, [])):
+            with pytest.raises(ValueError, match=message):
+                call(of_images, target_sizes=sizes, **{name: value})
+
+
+def test_the_ends_of_thresholds_and_numbers_of_numpy_are_taken():
+    assert len(found(threshold=0)) == 4 and found(threshold=1) == []
+    assert len(found(threshold=np.float32(0.3), mask_threshold=np.float32(0.5), top_k=np.int64(3))) == 3
+    assert len(found(attribute_threshold=0)[0]["attributes"]) == CONFIG.num_attributes
+    assert found(attribute_threshold=1)[0]["attributes"] == []
+    (results,) = FashionDetrImageProcessor().post_process_coco(outfit_outputs(), [PHOTO], top_k=np.int64(3))
+    assert len(results) == 3
 
 
 def test_attribute_thresholds_of_the_model_hold_unless_another_is_asked_for():
@@ -532,6 +576,9 @@ def test_instance_segmentation_contract():
     assert set(strict["segmentation"].unique().tolist()) == {-1} | {
         segment["id"] for segment in strict["segments_info"]
     }
+
+    with pytest.raises(ValueError, match="`overlap_mask_area_threshold` has to be a number from 0 to 1, found nan"):
+        run(overlap_mask_area_threshold=math.nan)
 
     nothing = run(threshold=0.9999)
     assert nothing["segments_info"] == [] and (nothing["segmentation"] == -1).all()

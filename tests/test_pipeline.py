@@ -111,9 +111,29 @@ def test_what_it_cannot_do_is_said(segment, tmp_path):
     (tmp_path / "text.jpg").write_text("no photo")
     with pytest.raises(ValueError, match=r"text\.jpg cannot be read"):
         segment(tmp_path / "text.jpg")
+    with pytest.raises(ValueError, match="`threshold` has to be a number from 0 to 1, found 30"):
+        segment(photo(), threshold=30)
     segment.model.config = SimpleNamespace(model_type="detr")
     with pytest.raises(ValueError, match="of type 'fashion_detr', found 'detr'"):
         segment.check_model_type({})
+
+
+@pytest.mark.parametrize("kind", ["ndarray", "Tensor", "tuple", "dict", "int"])
+def test_what_is_no_photo_is_named(segment, kind):
+    array = np.array(photo())
+    no_photo = {"ndarray": array, "Tensor": torch.from_numpy(array), "tuple": (photo(),), "dict": {"image": photo()}}
+    for inputs in (no_photo.get(kind, 7), [photo(), no_photo.get(kind, 7)]):
+        with pytest.raises(ValueError, match=rf"A photo is .* several are a list of them; found {kind}\. `Image\.from"):
+            segment(inputs)
+
+
+def test_folders_and_empty_lists(segment, tmp_path, monkeypatch):
+    (tmp_path / "abcd").mkdir()  # which is base64 as well
+    monkeypatch.chdir(tmp_path)
+    for folder in ("abcd", str(tmp_path), tmp_path):
+        with pytest.raises(ValueError, match=r"cannot be read as an image: it is a folder\."):
+            segment(folder)
+    assert segment([]) == [] == segment([], batch_size=2, threshold=0.3)
 
 
 @pytest.fixture
@@ -175,6 +195,8 @@ for source, target in zip(folders, folders[1:]):
 outputs = segment.model(**segment.image_processor(images[:1], return_tensors="pt"))
 (layers,) = segment.image_processor.post_process_fashion(outputs, config=segment.model.config, threshold=0.0)
 assert type(layers).from_json(layers.to_json()).to_json() == layers.to_json()
+see_through = Image.new("RGBA", layers.image_size[::-1])
+assert layers.keep([-1]).crop(0, see_through).convert("RGB").getextrema() == ((255, 255),) * 3
 try:
     layers.plot(images[0].resize(layers.image_size[::-1]))
 except ImportError as error:

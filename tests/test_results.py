@@ -126,11 +126,74 @@ def test_it_is_the_documented_list():
         assert all(torch.equal(one["mask"], other["mask"]) for one, other in zip(again, result, strict=True))
     with pytest.raises(ValueError, match=r"object 0 .'pants'. is 3 x 4, but its photo is 64 x 48"):
         FashionResult([thing(TROUSERS, torch.ones(3, 4).bool())], PHOTO)
-    for parent in (0, 1, -1):
+    for parent in (0, 1, -1, 0.0, "0"):
         with pytest.raises(ValueError, match="parent of object 0"):
             FashionResult([thing("pocket", box(0, 0, 4, 4), parent=parent)], PHOTO)
     with pytest.raises(IndexError, match="no object 4: the result has 4"):
         result.children(4)
+
+
+def test_keep_takes_the_parents_along():
+    result = outfit()
+    for positions in ([6, 1, 5], [-3, 1, -4], np.array([6, 1, 5]), torch.tensor([6, 1, 5]), iter((6, 1, 5))):
+        kept = result.keep(positions)
+        assert type(kept) is FashionResult and kept.image_size == PHOTO
+        assert [entry["label"] for entry in kept] == ["collar", "sleeve", "coat"]
+        # The collar's coat has moved from 5 to 2, and the sleeve's top is left out.
+        assert [entry["parent"] for entry in kept] == [2, None, None]
+        assert kept[0]["mask"] is result[6]["mask"]
+    assert [entry["parent"] for entry in result] == [None, 0, None, 2, None, None, 5, None, 7]
+    assert result.keep([]) == [] and FashionResult.from_json(kept.keep([2, 0]).to_json()).children(0) == [1]
+    for twice in ([0, 2, 0], [8, -1]):
+        with pytest.raises(ValueError, match="a position occurs twice"):
+            result.keep(twice)
+    # Truth values of all objects are no positions.
+    for outside in ([9], [-10], [1.0], [True, False], torch.arange(9) > 7, np.arange(9) > 7):
+        with pytest.raises(IndexError, match=r"no object .*: the result has 9"):
+            result.keep(outside)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda result: result.__delitem__(0),
+        lambda result: result.__setitem__(slice(0, 2), []),
+        lambda result: result.__iadd__(outfit()),
+        lambda result: result.__imul__(0),
+        lambda result: result.clear(),
+        lambda result: result.extend(outfit()),
+        lambda result: result.insert(0, result[0]),
+        lambda result: result.pop(),
+        lambda result: result.remove(result[0]),
+        lambda result: result.reverse(),
+        lambda result: result.sort(key=lambda entry: entry["label"]),
+    ],
+)
+def test_objects_do_not_leave_their_positions(change):
+    result = outfit()
+    with pytest.raises(TypeError, match=r"use `result\.keep\(positions\)`"):
+        change(result)
+    assert [entry["label"] for entry in result] == [entry["label"] for entry in outfit()]
+
+
+def test_objects_can_be_added_and_replaced():
+    result = outfit()
+    result.append(thing("pocket", box(0, 20, 4, 24), parent=4))
+    result[3] = result[3] | {"parent": 5}
+    assert result.children(4) == [9] and result.children(5) == [3, 6] and result.children(2) == []
+    assert pickle.loads(pickle.dumps(result)).children(4) == [9] == copy.copy(result).children(4)
+
+
+@pytest.mark.parametrize("parents", [[1, 0], [1, 2, 0], [None, 2, 3, 2]])
+def test_objects_cannot_carry_one_another(parents):
+    objects = [thing("pocket", box(0, 0, 4, 4), parent=parent) for parent in parents]
+    with pytest.raises(ValueError, match=r"cannot carry one another, but above object . .'pocket'"):
+        FashionResult(objects, PHOTO)
+    record = json.loads(FashionResult([thing("pocket", box(0, 0, 4, 4)) for _ in parents], PHOTO).to_json())
+    for entry, parent in zip(record["objects"], parents):
+        entry["parent"] = parent
+    with pytest.raises(ValueError, match="lead in a circle"):
+        FashionResult.from_json(json.dumps(record))
 
 
 @pytest.mark.parametrize(
@@ -364,8 +427,10 @@ def test_try_on_targets_are_the_ontologys_garments():
     assert not np.array(FashionResult([], PHOTO).mask("full", dilate=5)).any()
     with pytest.raises(ValueError, match="'upper', 'lower', 'dress', 'full', found 'shoes'"):
         outfit().mask("shoes")
-    with pytest.raises(ValueError, match="found -1"):
-        outfit().mask("upper", dilate=-1)
+    for pixels in (-1, 2.0, "2", None, True):
+        with pytest.raises(ValueError, match=f"whole number of pixels from 0 on, found {pixels!r}"):
+            outfit().mask("upper", dilate=pixels)
+    assert outfit().mask("upper", dilate=np.uint8(200)) == outfit().mask("upper", dilate=200)
 
 
 def test_crop_is_cut_out_tightly():
@@ -378,6 +443,36 @@ def test_crop_is_cut_out_tightly():
     for call in (lambda image: toy().crop(0, image), lambda image: toy().plot(image)):
         with pytest.raises(ValueError, match="photo of 64 x 48 pixels, but the image is 48 x 64"):
             call(Image.new("RGB", PHOTO))
+
+
+def stored_otherwise(pixels: np.ndarray, kind: str) -> Image.Image:
+    """A grey photo `(H, W)` uint8, white where it is 255, as another kind of image that looks the same."""
+    if kind == "I;16":
+        return Image.fromarray(pixels.astype(np.uint16) * 257)
+    if kind == "RGBA":  # what is white is see-through, over black
+        alpha = np.where(pixels == 255, 0, 255).astype(np.uint8)
+        grey = np.where(pixels == 255, 0, pixels)
+        return Image.fromarray(np.dstack([grey, grey, grey, alpha]))
+    turned = Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6  # to be turned clockwise by a quarter
+    return turned
+
+
+@pytest.mark.parametrize("kind", ["I;16", "RGBA", "turned"])
+def test_pictures_show_what_the_processor_saw(kind):
+    pixels = np.random.default_rng(0).integers(0, 255, PHOTO, dtype=np.uint8)
+    pixels[20:50, 10:30] = 255
+    result, rgb, image = toy(), Image.fromarray(pixels).convert("RGB"), stored_otherwise(pixels, kind)
+    assert image.mode == ("L" if kind == "turned" else kind)
+    assert result.crop(0, image) == result.crop(0, rgb)
+    assert result.plot(image) == result.plot(rgb) == draw_objects(image, result)
+
+
+@pytest.mark.parametrize("image", [np.zeros((*PHOTO, 3), np.uint8), torch.zeros(3, *PHOTO), "photo.jpg"])
+def test_only_an_image_is_the_photo(image):
+    for call in (lambda: toy().crop(0, image), lambda: toy().plot(image)):
+        with pytest.raises(ValueError, match=rf"found {type(image).__name__}\. `Image\.fromarray` makes one"):
+            call()
 
 
 def test_plot_is_the_projects_drawing(monkeypatch):

@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from transformers.utils import is_torchvision_available
 
 from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig
 from .ontology_fashion_detr import PART_OF
-from .results_fashion_detr import FashionResult, encode_mask, mask_box
+from .results_fashion_detr import FashionResult, encode_mask, mask_box, whole_number
 
 if is_torchvision_available():
     from torchvision.transforms.v2 import functional as tvF
@@ -279,7 +280,14 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             (`torch.BoolTensor` `(height, width)` on the CPU), `bbox` `[x0, y0, x1, y1]` in pixels around the mask,
             `attributes` (best first, each with the data set's `id`, `name`, `supercategory`, `score`), and `parent`
             (for a part, the position in the list of the garment that carries it, else `None`).
+
+        Raises:
+            ValueError: a threshold that is no number in 0..1 (for `mask_threshold` without the two ends), a `top_k`
+                that is no whole number from 1 on, a vocabulary of another size, or not one target size an image.
         """
+        _check_fraction("threshold", threshold)
+        _check_top_k(top_k)
+        cut = _logit(mask_threshold)
         config = config or FashionDetrConfig()
         attribute_thresholds = _attribute_thresholds(attribute_threshold, config)
         results = []
@@ -308,7 +316,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                         }
                     )
                     kept.append(query)
-            parents = _parents([entry["label"] for entry in objects], logits[kept] > _logit(mask_threshold))
+            parents = _parents([entry["label"] for entry in objects], logits[kept] > cut)
             objects = [entry | {"parent": parent} for entry, parent in zip(objects, parents)]
             results.append(FashionResult(objects, target))
         return results
@@ -337,7 +345,11 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             A `dict` an image: `segmentation`, `(height, width)` int32 with the segment's id in every pixel (-1 = none,
             small instances above large ones), or `(n, height, width)` bool with `return_binary_maps`; and
             `segments_info`, one `dict` a segment with `id`, `label_id`, `was_fused`, `score`.
+
+        Raises:
+            ValueError: as `post_process_fashion`; also an `overlap_mask_area_threshold` that is no number in 0..1.
         """
+        _check_fraction("overlap_mask_area_threshold", overlap_mask_area_threshold)
         results = []
         objects_of_images = self.post_process_fashion(
             outputs,
@@ -385,7 +397,11 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         Returns:
             B lists of Fashionpedia's result dictionaries: `category_id` and `attribute_ids` (the data set's own ids),
             `segmentation` (compressed run lengths at the original size), `score`.
+
+        Raises:
+            ValueError: as `post_process_fashion`.
         """
+        _check_top_k(top_k)
         config = config or FashionDetrConfig()
         attribute_ids = np.asarray(config.attribute_ids)
         thresholds = _attribute_thresholds(attribute_threshold, config).numpy()
@@ -511,6 +527,8 @@ def _open(source, max_pixels: int) -> Image.Image:
         return Image.open(source)
     except FileNotFoundError:
         raise
+    except IsADirectoryError as error:
+        raise ValueError("it is a folder. Give the files in it, one by one.") from error
     except UnidentifiedImageError as error:
         raise ValueError(
             "it is empty, or not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file, whatever its name says."
@@ -559,6 +577,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image, dtype=np.float32)
         is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and values.max() > 255)
         image = Image.fromarray((values / (257 if is_16_bit else 1)).clip(0, 255).astype(np.uint8))
+    if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
+        image = image.convert(image.mode.upper())
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -760,9 +780,21 @@ def _fill_all(mask: np.ndarray, cells: np.ndarray, rows: _Side, columns: _Side, 
 
 
 def _logit(mask_threshold: float) -> float:
-    if not 0 < mask_threshold < 1:
-        raise ValueError(f"`mask_threshold` has to lie between 0 and 1, found {mask_threshold}.")
+    _check_fraction("mask_threshold", mask_threshold, with_ends=False)
     return math.log(mask_threshold / (1 - mask_threshold))
+
+
+def _check_fraction(name: str, value: Any, with_ends: bool = True) -> None:
+    """Raises `ValueError` where the argument is no number in 0..1, or, without the ends, 0 or 1 itself."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1 or (value in (0, 1) and not with_ends):
+        wanted = "from 0 to 1" if with_ends else "between 0 and 1"
+        raise ValueError(f"`{name}` has to be a number {wanted}, found {value!r}.")
+
+
+def _check_top_k(top_k: Any) -> None:
+    if (whole_number(top_k) or 0) < 1:
+        raise ValueError(f"`top_k` has to be a whole number from 1 on, found {top_k!r}.")
 
 
 def _require_pycocotools() -> None:
@@ -800,6 +832,8 @@ def _carriable(label_id: int, config: FashionDetrConfig) -> torch.Tensor:
 
 def _attribute_thresholds(threshold: float | None, config: FashionDetrConfig) -> torch.Tensor:
     """The least probability of every attribute, `(A,)`: as asked for, else the configuration's, else the default."""
+    if threshold is not None:
+        _check_fraction("attribute_threshold", threshold)
     if threshold is None and config.attribute_thresholds is not None:
         return torch.tensor(config.attribute_thresholds, dtype=torch.float32)
     return torch.full((config.num_attributes,), ATTRIBUTE_THRESHOLD if threshold is None else threshold)

@@ -63,7 +63,7 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
 
         Args:
             inputs (`str`, `PIL.Image.Image`, or a list of them):
-                Photos: paths, URLs, base64 texts, or images.
+                Photos: paths, URLs, base64 texts, or images. Of an empty list the result is one, too.
             threshold (`float`, *optional*, defaults to 0.5):
                 Least score: class probability times the IoU that the mask can be expected to have.
             mask_threshold (`float`, *optional*, defaults to 0.5):
@@ -82,7 +82,13 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
             255 inside; masks may overlap), and beyond what the library's pipeline gives `bbox` (`[x0, y0, x1, y1]` in
             pixels), `attributes` (best first, each with the data set's `id`, `name`, `supercategory`, `score`) and
             `parent` (for a part, the position in the list of the garment that carries it, else `None`).
+
+        Raises:
+            ValueError: something that is no photo, or an argument that cannot be.
+            FileNotFoundError: there is no such file, if a path object names it.
         """
+        if isinstance(inputs, (list, tuple)) and not inputs:
+            return []  # the base class would look at the first one
         return super().__call__(inputs, **kwargs)
 
     def preprocess(self, image, subtask: str | None = None, timeout: float | None = None):
@@ -133,9 +139,14 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
 def _open_photo(source, timeout: float | None) -> Image.Image:
     """
     A photo by path, URL or base64 text, read as the image processor reads it: `load_image` would clip 16 bits and paint
-    transparency black.
+    transparency black. The content of a file, as `bytes` or an open file, is taken as well.
     """
-    is_text = isinstance(source, str) and not source.startswith(("http://", "https://")) and not os.path.isfile(source)
+    if not isinstance(source, (str, os.PathLike, bytes)) and not hasattr(source, "read"):
+        raise ValueError(
+            "A photo is the path of a file, a URL, base64 text or a PIL image, and several are a list of them; found "
+            f"{type(source).__name__}. `Image.fromarray` makes an image of an array `(height, width, 3)` of uint8."
+        )
+    is_text = isinstance(source, str) and not source.startswith(("http://", "https://")) and not os.path.exists(source)
     if not is_text:
         return open_image(source, timeout=timeout)
     try:

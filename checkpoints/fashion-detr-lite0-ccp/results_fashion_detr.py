@@ -1,6 +1,7 @@
 """Results of Fashion DETR: the layered objects of one photo, and what people and other programs make of them."""
 
 import json
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -34,8 +35,11 @@ class FashionResult(list):
     [`~FashionDetrImageProcessor.post_process_fashion`] documents, best first, with all that can be made of it.
 
     Masks keep their overlaps: a pixel belongs to the pocket, to the coat below and to the shirt below that. Slices and
-    sums are plain lists, because positions (`parent`) mean nothing in them. What code that came with a model has made
-    is pickled as the plain list too, so that a process that never loaded the model can read it; `to_json` keeps all.
+    sums are plain lists, because positions (`parent`) mean nothing in them. For the same reason objects stay where they
+    are: of the methods that change a list, `append` and the assignment to one position work, the others raise
+    `TypeError`, and [`~FashionResult.keep`] makes a result of some objects, in any order. What code that came with a
+    model has made is pickled as the plain list too, so that a process that never loaded the model can read it;
+    `to_json` keeps all.
 
     Args:
         objects (iterable of `dict`):
@@ -45,7 +49,7 @@ class FashionResult(list):
             Height and width of the photo, in pixels.
 
     Raises:
-        ValueError: a mask of another size, or a parent that is not in the list.
+        ValueError: a mask of another size, a parent that is not in the list, or objects that carry one another.
 
     Example:
 
@@ -54,7 +58,8 @@ class FashionResult(list):
     >>> result[0]["label"], [result[part]["label"] for part in result.children(0)]
     ('coat', ['collar', 'pocket'])
 
-    >>> result.plot(photo).save("overlay.png")
+    >>> sure = result.keep(position for position, entry in enumerate(result) if entry["score"] > 0.8)
+    >>> sure.plot(photo).save("overlay.png")
     >>> result.mask("upper", dilate=8).save("repaint.png")
     ```"""
 
@@ -68,17 +73,57 @@ class FashionResult(list):
                     f"is {_by(self.image_size)} (height x width)."
                 )
             parent = entry["parent"]
-            if parent is not None and (parent == position or parent not in range(len(self))):
+            is_position = isinstance(parent, (int, np.integer)) and parent in range(len(self))
+            if parent is not None and (parent == position or not is_position):
                 raise ValueError(
                     f"The parent of object {position} ({entry['label']!r}) has to be the position of another one, 0 to "
                     f"{len(self) - 1}, found {parent}."
                 )
+        for position in range(len(self)):
+            self._check_carriers(position)
 
     def __reduce__(self):
         """How to pickle it; `transformers_modules.*` can be imported only where the model was loaded."""
         if type(self).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             return list, (list(self),)
         return type(self), (list(self), self.image_size)
+
+    def keep(self, positions: Iterable[int]) -> "FashionResult":
+        """
+        A result with some of the objects, in any order.
+
+        Args:
+            positions (iterable of `int`):
+                Which ones, in their new order.
+
+        Returns:
+            A new result, whose masks are those of this one. `parent` is the carrier's new position, and `None` where
+            the carrier is left out.
+
+        Raises:
+            ValueError: a position that occurs twice.
+            IndexError: a position that is not in the list.
+        """
+        positions = [self._checked(position) for position in positions]
+        moved = {old: new for new, old in enumerate(positions)}
+        if len(moved) < len(positions):
+            raise ValueError(f"An object can be kept once, but a position occurs twice in {positions}.")
+        objects = [self[old] | {"parent": moved.get(self[old]["parent"])} for old in positions]
+        return type(self)(objects, self.image_size)
+
+    def _stay(self, *args, **kwargs):
+        """Raises `TypeError`: this method of lists would move objects away from the positions that parts know."""
+        raise TypeError(
+            "The objects of a result keep their positions, by which `parent` names them. For a result with some of "
+            "them, in any order, use `result.keep(positions)`; `list(result)` is a list that can be changed."
+        )
+
+    __delitem__ = __iadd__ = __imul__ = clear = extend = insert = pop = remove = reverse = sort = _stay
+
+    def __setitem__(self, position, entry):
+        if isinstance(position, slice):
+            self._stay()
+        super().__setitem__(position, entry)
 
     # --- layers -------------------------------------------------------------------------------------------------------
 
@@ -263,7 +308,7 @@ class FashionResult(list):
 
         Args:
             image (`PIL.Image.Image`):
-                The photo, upright.
+                The photo, of any mode; turned as its EXIF data say, where they do.
             max_attributes (`int`, *optional*, defaults to 3):
                 The largest number of attributes in a label, the first ones.
 
@@ -272,9 +317,9 @@ class FashionResult(list):
 
         Raises:
             ImportError: the package `fashion_detr`, which draws, is not installed; a model's folder goes without it.
-            ValueError: the image has another size than the result.
+            ValueError: no PIL image, a damaged one, or one of another size than the result.
         """
-        self._check_photo(image)
+        photo = self._photo(image)
         try:
             from fashion_detr.visualization import draw_objects
         except ImportError as error:
@@ -282,7 +327,7 @@ class FashionResult(list):
                 "`plot` needs the package fashion_detr, of which a model's folder carries only what the model needs: "
                 f"`pip install .` in the project's repository ({error})."
             ) from error
-        return draw_objects(image, self, max_attributes)
+        return draw_objects(photo, self, max_attributes)
 
     def mask(self, target: str, dilate: int = 0) -> Image.Image:
         """
@@ -302,17 +347,18 @@ class FashionResult(list):
             A `"L"` image of the photo's size, 255 = repaint, 0 = keep; all black where there is no such garment.
 
         Raises:
-            ValueError: another target, or a negative number of pixels.
+            ValueError: another target, or no whole number of pixels from 0 on.
         """
         if target not in TRY_ON_GARMENTS:
             raise ValueError(f"`target` has to be one of {', '.join(map(repr, TRY_ON_GARMENTS))}, found {target!r}.")
-        if dilate < 0:
-            raise ValueError(f"`dilate` has to be a number of pixels from 0 on, found {dilate}.")
+        pixels = whole_number(dilate)
+        if pixels is None or pixels < 0:
+            raise ValueError(f"`dilate` has to be a whole number of pixels from 0 on, found {dilate!r}.")
         garments = [n for n, entry in enumerate(self) if entry["label"] in TRY_ON_GARMENTS[target]]
         region = np.zeros(self.image_size, dtype=bool)
         for position in garments + [part for garment in garments for part in self.children(garment)]:
             region |= self[position]["mask"].numpy()
-        return _mask_image(_grown(region, dilate) if dilate else region)
+        return _mask_image(_grown(region, pixels) if pixels else region)
 
     def crop(self, position: int, image: Image.Image) -> Image.Image:
         """
@@ -322,34 +368,70 @@ class FashionResult(list):
             position (`int`):
                 Which one.
             image (`PIL.Image.Image`):
-                The photo, upright.
+                The photo, of any mode; turned as its EXIF data say, where they do.
 
         Returns:
             An `"RGBA"` image of the size of its mask's box, transparent outside of the mask.
 
         Raises:
-            ValueError: the image has another size than the result, or the mask is empty.
+            ValueError: no PIL image, a damaged one, or one of another size than the result; or the mask is empty.
             IndexError: there is no such object.
         """
-        self._check_photo(image)
+        photo = self._photo(image)
         mask = self[self._checked(position)]["mask"].numpy()
         left, top, right, bottom = mask_box(mask)
-        cut_out = image.convert("RGB").crop((left, top, right, bottom))
+        cut_out = photo.crop((left, top, right, bottom))
         cut_out.putalpha(_mask_image(mask[top:bottom, left:right]))
         return cut_out
 
     def _checked(self, position: int) -> int:
         """A position as a number from 0 on; raises `IndexError` where the list has none such."""
-        if position not in range(-len(self), len(self)):
-            raise IndexError(f"There is no object {position}: the result has {len(self)}.")
-        return position % len(self)
+        number = whole_number(position)
+        if number is None or number not in range(-len(self), len(self)):
+            raise IndexError(
+                f"There is no object {position}: the result has {len(self)}, and positions are whole numbers."
+            )
+        return number % len(self)
 
-    def _check_photo(self, image: Image.Image) -> None:
-        if image.size[::-1] != self.image_size:
+    def _check_carriers(self, position: int) -> None:
+        """Raises `ValueError` where the way up from an object, from parent to parent, has no end."""
+        above, carrier = set(), self[position]["parent"]
+        while carrier is not None:
+            if carrier in above:
+                raise ValueError(
+                    f"Objects cannot carry one another, but above object {position} ({self[position]['label']!r}) the "
+                    f"parents {', '.join(map(str, sorted(above)))} lead in a circle. One of these has to have `None`."
+                )
+            above.add(carrier)
+            carrier = self[carrier]["parent"]
+
+    def _photo(self, image: Image.Image) -> Image.Image:
+        """The photo upright and as RGB, as the image processor reads it; raises `ValueError` where it is another."""
+        from .image_processing_fashion_detr import to_rgb  # not above: that file imports this one
+
+        if not isinstance(image, Image.Image):
+            raise ValueError(
+                f"`image` has to be the photo as a PIL image, found {type(image).__name__}. `Image.fromarray` makes "
+                "one of an array `(height, width, 3)` of uint8, and `Image.open` of a file."
+            )
+        photo = to_rgb(image)
+        if photo.size[::-1] != self.image_size:
             raise ValueError(
                 f"The result belongs to a photo of {_by(self.image_size)} pixels, but the image is "
-                f"{_by(image.size[::-1])} (height x width). Is it upright, and not resized?"
+                f"{_by(photo.size[::-1])} (height x width, turned as its EXIF data say). Was it resized or turned, or "
+                "was the size in `target_sizes` not that of the upright photo?"
             )
+        return photo
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number of any library as an `int`; `None` for anything else, floats and truth values too."""
+    if isinstance(value, bool) or (isinstance(value, torch.Tensor) and value.dtype == torch.bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
