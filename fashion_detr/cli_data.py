@@ -37,7 +37,7 @@ def _add_check(commands: Any) -> None:
         "cannot start.",
     )
     parser.add_argument("data_dir", type=Path, metavar="DIR", help="folder of the data set")
-    parser.add_argument("--split", action="append", help="which split, may be repeated (train and val)")
+    parser.add_argument("--split", action="append", help="a split, the one to learn from first (train and val)")
     parser.set_defaults(run=check)
 
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from fashion_detr import FashionDetrConfig
 from fashion_detr.data.annotations import read_ground_truth
 from fashion_detr.data.check import Counts, check_data_set, format_report
 from fashion_detr.data.statistics import draw_statistics, label_statistics
@@ -216,7 +217,7 @@ def test_malformed_masks(tmp_path, segmentation, fault):
         ({"segmentation": [[70, 10, 90, 10, 90, 30, 70, 30]]}, ["polygons or boxes", "masks without a pixel"]),
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [2400]}}, ["masks without a pixel"]),
         ({"bbox": [10, 10, 20, 1e300]}, ["polygons or boxes", "boxes that contradict"]),
-        *(({"area": area}, ["areas that contradict"]) for area in (-400, float("nan"), 10**400)),
+        *(({"area": area}, ["areas that contradict"]) for area in (-400, float("nan"), 2**63 - 1)),
     ],
 )
 def test_training_starts_with_warnings(tmp_path, fields, kinds):
@@ -230,6 +231,77 @@ def test_training_starts_with_warnings(tmp_path, fields, kinds):
         assert finding.offenders[0].startswith("annotation 10 of image 1")
     assert report.can_train
     read_ground_truth(annotation_file)
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "kind", "offender"),
+    [
+        ("categories", {"id": 8, "name": "shorts"}, "names in 'categories'", "'shorts' of the ids 7, 8: merge"),
+        ("attributes", {"id": 3, "name": "a340"}, "names in 'attributes'", "'a340' of the ids 340, 3: merge"),
+        ("categories", {"id": 8, "name": "tie", "supercategory": 5}, "fields in", "'supercategory' of type str | None"),
+        ("attributes", {"id": 3, "name": "a3", "supercategory": ["s"]}, "fields in", "'supercategory' of type str"),
+        ("annotations", annotation(16, iscrowd="0"), "fields in", "'iscrowd' of type bool | int | float | None"),
+        ("annotations", annotation(16, area=10**400), "fields in", "'area' from -2^63"),
+        ("annotations", annotation(16, attribute_ids=[True]), "fields in", "'attribute_ids' of numbers, found [True]"),
+        ("annotations", annotation(True), "fields in", "'id' of type int, found True"),
+        (
+            "annotations",
+            annotation(2**63),
+            "fields in",
+            "'id' from -2^63 to 2^63 - 1 (int64), found 9223372036854775808",
+        ),
+        ("annotations", annotation(-(2**63) - 1), "fields in", "'id' from -2^63 to 2^63 - 1 (int64)"),
+        (
+            "images",
+            {"id": 2**70, "file_name": "4.png", "width": WIDTH, "height": HEIGHT},
+            "fields in",
+            "'id' from -2^63",
+        ),
+        ("categories", {"id": 2**70, "name": "tie"}, "fields in", "'id' from -2^63"),
+        ("attributes", {"id": 2**70, "name": "a3"}, "fields in", "'id' from -2^63"),
+    ],
+)
+def test_what_no_training_takes(tmp_path, section, entry, kind, offender):
+    """The configuration, or the columns of the rows, would refuse it when the training starts."""
+    content = healthy()
+    content[section].append(entry)
+    write(tmp_path, "train", content)
+    report = check_data_set(tmp_path, ["train"])
+    [finding] = report.findings
+    assert kind in finding.kind and repr(section) in finding.kind
+    assert (finding.severity, finding.count) == ("error", 1)
+    assert offender in finding.offenders[0]
+    assert not report.can_train
+
+
+POINT = [10, 10, 10, 10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "found"),
+    [
+        ([], "found no annotation"),
+        (
+            [annotation(10, iscrowd=1), annotation(11, iscrowd=True)],
+            "found 2 annotations, all of them crowds or without",
+        ),
+        ([annotation(10, iscrowd=1), annotation(11, segmentation=[[1, 1, 5, 5]])], "found 2 annotations"),
+        ([annotation(10, segmentation=[POINT], bbox=None)], "found 1 annotations"),
+    ],
+)
+def test_a_training_split_needs_an_instance_to_learn_from(tmp_path, annotations, found):
+    write_both(tmp_path)
+    write(tmp_path, "train", healthy() | {"annotations": annotations})
+    finding = check_data_set(tmp_path).findings[0]
+    assert (finding.split, finding.severity, finding.count) == ("train", "error", 1)
+    assert finding.kind == "training splits without an instance to learn from"
+    assert found in finding.offenders[0]
+    assert check_data_set(tmp_path, ["val", "train"]).can_train, "to be judged by, such photos serve as well"
+
+    broken = annotation(16, segmentation=SQUARE)  # it would be learnt from if it were repaired
+    write(tmp_path, "train", healthy() | {"annotations": [*annotations, broken]})
+    [finding] = [one for one in check_data_set(tmp_path).findings if one.severity == "error"]
+    assert finding.kind == "segmentations that do not fit the format or their image"
 
 
 @pytest.mark.parametrize("attribute_ids", [[[2]], [{}], ["\ud800"], [None]])
@@ -279,7 +351,7 @@ def test_photos_in_an_archive(tmp_path):
 
 def test_missing_splits_and_photos(tmp_path):
     nowhere = check_data_set(tmp_path / "nowhere")
-    assert [(one.split, one.severity) for one in nowhere.findings] == [("train", "error"), ("val", "error")]
+    assert [(one.split, one.severity) for one in nowhere.findings] == [("train", "error"), ("val", "warning")]
     assert "no such folder" in format_report(nowhere)
 
     write(tmp_path, "train", healthy())
@@ -287,6 +359,8 @@ def test_missing_splits_and_photos(tmp_path):
     assert (finding.split, finding.severity) == ("val", "warning")
     assert "instances_attributes_val2020.json" in finding.offenders[0]
     assert check_data_set(tmp_path).can_train
+    [finding] = check_data_set(tmp_path, ["train2017", "train"]).findings
+    assert (finding.split, finding.severity) == ("train2017", "error"), "what there is cannot be learnt from"
 
     (tmp_path / "train").rename(tmp_path / "photos")
     [finding] = check_data_set(tmp_path, ["train"]).findings
@@ -329,12 +403,14 @@ JUNK = [
     -1,
     0,
     2,
+    2**63,
     7.5,
     1e300,
     float("nan"),
     10**400,
     "",
     "x",
+    "shorts",
     "\ud800",
     "\0",
     [],
@@ -364,7 +440,8 @@ def test_nothing_crashes_the_check_and_what_it_passes_can_be_read(tmp_path, chan
     report = check_data_set(tmp_path, ["train"])
     format_report(report).encode()
     if report.can_train:
-        read_ground_truth(annotation_file)
+        vocabulary, _ = read_ground_truth(annotation_file)
+        FashionDetrConfig(**vocabulary.config_kwargs())
 
 
 def test_label_statistics(tmp_path):

@@ -120,6 +120,17 @@ def test_missing_boxes_and_areas_come_from_the_mask(tmp_path, content):
             assert entry["iscrowd"] == 0
 
 
+def test_the_largest_numbers_are_kept(tmp_path, content):
+    """Whole numbers that a float rounds may stand where a float is expected."""
+    content["annotations"][1].update(id=2**63 - 1, area=2**53 + 1, bbox=[2, 3, 7.5, 2**53 + 1])
+    content["images"][1]["id"] = -(2**63)
+    write(tmp_path, content)
+    rows = load_fashionpedia(tmp_path, "train")
+    assert rows[1]["image_id"] == -(2**63)
+    found = rows[0]["objects"][0]
+    assert (found["id"], found["area"], found["bbox"]) == (2**63 - 1, 2.0**53, [2, 3, 7.5, 2.0**53])
+
+
 def test_vocabulary(tmp_path, content):
     kwargs = read_vocabulary(write(tmp_path, content)).config_kwargs()
     assert kwargs == {
@@ -256,6 +267,78 @@ def test_parquet_needs_nothing_else(tmp_path, content, monkeypatch):
     assert FashionpediaExamples(load_fashionpedia(tmp_path / "hub", "train"))[0]["image"].size == (WIDTH, HEIGHT)
 
 
+def pack(folder: Path, content: dict, split: str, image_ids: list[int], colour: int = 0) -> None:
+    """Packs a split of some of the images into `hub`, two rows a file; `colour` is the blue of their photos."""
+    images = [image for image in content["images"] if image["id"] in image_ids]
+    annotations = [entry for entry in content["annotations"] if entry["image_id"] in image_ids]
+    raw = folder / "raw" / str(len(list(folder.glob("raw/*"))))
+    write(raw, content | {"images": images, "annotations": annotations}, f"{split}.json")
+    for photo in (raw / "images").iterdir():
+        PIL.Image.new("RGB", (WIDTH, HEIGHT), (0, 0, colour)).save(photo)
+    save_parquet(raw, split, folder / "hub")
+
+
+def packed(folder: Path) -> list[str]:
+    return sorted(file.name for file in (folder / "hub" / "data").iterdir())
+
+
+def test_packing_again_leaves_nothing_of_the_set_before(tmp_path, content, monkeypatch):
+    monkeypatch.setattr(fashionpedia, "ROWS_PER_FILE", 2)
+    others = ["train-of-mine.parquet", "val-00000-of-00001.parquet"]
+    pack(tmp_path, content, "val", [17])
+    (tmp_path / "hub" / "data" / "train-of-mine.parquet").touch()
+    for image_ids in ([901], [901, 17, 2**40], [17]):
+        pack(tmp_path, content, "train", image_ids)
+        count = (len(image_ids) + 1) // 2
+        parts = [f"train-{number:05}-of-{count:05}.parquet" for number in range(count)]
+        assert packed(tmp_path) == sorted([*parts, *others])
+        assert load_fashionpedia(tmp_path / "hub", "train")["image_id"][:] == image_ids
+    pack(tmp_path, content, "train", [901], colour=200)  # under the name of the part before
+    [row] = load_fashionpedia(tmp_path / "hub", "train")
+    assert (row["image_id"], row["image"].getpixel((0, 0))) == (901, (0, 0, 200))
+
+    hashed = tmp_path / "hub" / "data" / "train-00000-of-00001-2a1df75c6bce91ab.parquet"
+    hashed.with_name("train-00000-of-00001.parquet").rename(hashed)  # as the Hub may name it
+    assert load_fashionpedia(tmp_path / "hub", "train")["image_id"][:] == [901]
+    save_parquet(tmp_path / "hub", "train", tmp_path / "hub")
+    assert packed(tmp_path) == sorted(["train-00000-of-00001.parquet", *others])
+    assert load_fashionpedia(tmp_path / "hub", "train")[0]["image"].getpixel((0, 0)) == (0, 0, 200)
+
+
+def test_packing_that_fails_leaves_the_files_as_they_were(tmp_path, content, monkeypatch):
+    """The third of three photos cannot be read, when the first part is written; the old part has its name."""
+    monkeypatch.setattr(fashionpedia, "ROWS_PER_FILE", 2)
+    pack(tmp_path, content, "train", [901, 17, 2**40], colour=200)
+    before = {file: file.read_bytes() for file in (tmp_path / "hub").rglob("*.*")}
+    write(tmp_path / "new", content)
+    last = tmp_path / "new" / "images" / f"{2**40}.png"
+    last.unlink()
+    last.symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(FileNotFoundError, match=f"{2**40}.png"):
+        save_parquet(tmp_path / "new", "train", tmp_path / "hub")
+    assert {file: file.read_bytes() for file in (tmp_path / "hub").rglob("*.*")} == before
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["00000-of-00001", "00000-of-00002", "00001-of-00002"], "found 1 of 1 and 2 of 2 files: train-00000-of-00001"),
+        (["00000-of-00003", "00002-of-00003"], "found 2 of 3 files"),
+        (["00001-of-00002", "00002-of-00002"], "found 2 of 2 files"),
+        (["00000-of-00001", "00000-of-00001-2a1df75c6bce91ab"], "found 2 of 1 files"),
+    ],
+)
+def test_parts_that_are_no_complete_set_are_refused(tmp_path, names, found):
+    (tmp_path / "data").mkdir()
+    for name in names:
+        (tmp_path / "data" / f"train-{name}.parquet").touch()
+    for read in (load_fashionpedia, stream_fashionpedia, read_split_vocabulary):
+        with pytest.raises(
+            ValueError, match=rf"'train' in .*data are no complete set: .*{found}.*`fashion-detr data to-"
+        ):
+            read(tmp_path, "train")
+
+
 def test_what_is_not_found(tmp_path, content):
     with pytest.raises(FileNotFoundError, match=r"instances_attributes_val2020.json(.|\n)*Found in .*no such folder"):
         load_fashionpedia(tmp_path / "nowhere", "val")
@@ -333,6 +416,14 @@ BROKEN = {
         r"annotation 8 of image 901: expected coordinates of at most 131072 pixels, found \[0, 0, 2000000000.0",
     ),
     "bbox": (lambda c: c["annotations"][0].update(bbox=[1, 2]), r"annotation 50 .* found \[1, 2\]"),
+    "text in a bbox": (
+        lambda c: c["annotations"][0].update(bbox=[1, 2, "3", 4]),
+        r"annotation 50 .* found \[1, 2, '3'",
+    ),
+    "an id beyond int64": (
+        lambda c: c["annotations"][0].update(id=2**63),
+        r"entry 0: id 9223372036854775808: expected 'id' from -2\^63 to 2\^63 - 1 \(int64\)",
+    ),
     "no mask": (
         lambda c: c["annotations"][0].pop("segmentation"),
         r"id 50: expected 'segmentation' of type list \| dict",

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _RESULT_KEYS = ("image_id", "category_id", "attribute_ids", "segmentation", "score")
 SHOWN = 5  # cases that a message names before it only counts
 LARGEST_SIDE = 2**17  # pixels; no photo has more, and the rasteriser's memory grows with the length of the outline
-_ENTRY_FIELDS = {"id": int, "name": str}
+_ENTRY_FIELDS = {"id": int, "name": str, "supercategory": str | None}
 FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in their entries
     "categories": _ENTRY_FIELDS,
     "attributes": _ENTRY_FIELDS,
@@ -46,8 +46,10 @@ FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in t
         "attribute_ids": list | None,
         "bbox": list | None,
         "area": int | float | None,
+        "iscrowd": bool | int | float | None,
     },
 }
+_INT64 = range(-(2**63), 2**63)  # what the columns of rows and the tensors of ids hold
 
 
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -309,13 +311,18 @@ def entry_fault(section: str, entry: Any) -> str | None:
         return f"expected a mapping, found {reprlib.repr(entry)}"
     name = f"id {reprlib.repr(entry.get('id'))}"
     for field, kind in FIELDS[section].items():
-        if not isinstance(entry.get(field), kind):
-            expected, found = getattr(kind, "__name__", kind), reprlib.repr(entry.get(field))
-            return f"{name}: expected {field!r} of type {expected}, found {found}"
+        value = entry.get(field)
+        is_misplaced_bool = isinstance(value, bool) and field != "iscrowd"  # to Python a bool is an int as well
+        if not isinstance(value, kind) or is_misplaced_bool:
+            expected = getattr(kind, "__name__", kind)
+            return f"{name}: expected {field!r} of type {expected}, found {reprlib.repr(value)}"
+        if isinstance(value, int) and value not in _INT64:
+            return f"{name}: expected {field!r} from -2^63 to 2^63 - 1 (int64), found {reprlib.repr(value)}"
     if section == "images" and not all(1 <= entry[side] <= LARGEST_SIDE for side in ("width", "height")):
         found = f"{reprlib.repr(entry['width'])} x {reprlib.repr(entry['height'])}"
         return f"{name}: expected width x height from 1 to {LARGEST_SIDE} pixels, found {found}"
-    if section == "annotations" and any(isinstance(value, list | dict) for value in entry.get("attribute_ids") or []):
+    attribute_ids = entry.get("attribute_ids") if section == "annotations" else None
+    if any(isinstance(value, list | dict | bool) for value in attribute_ids or []):
         return f"{name}: expected 'attribute_ids' of numbers, found {reprlib.repr(entry['attribute_ids'])}"
     return None
 
@@ -339,12 +346,20 @@ def _geometry_problems(content: dict[str, list[dict]]) -> dict[str, list]:
     boxes, masks = [], []
     for annotation in content["annotations"]:
         name = f"annotation {annotation['id']} of image {annotation['image_id']}"
-        if annotation.get("bbox") is not None and len(annotation["bbox"]) != 4:
-            boxes.append(f"{name}: expected [x, y, width, height], found {reprlib.repr(annotation['bbox'])}")
+        fault = box_fault(annotation.get("bbox"))
+        if fault:
+            boxes.append(f"{name}: {fault}")
         fault = segmentation_fault(annotation["segmentation"], sizes[annotation["image_id"]])
         if fault:
             masks.append(f"{name}: {fault}")
     return {"malformed bboxes": boxes, "segmentations that do not fit the format or their image": masks}
+
+
+def box_fault(box: list | None) -> str | None:
+    """What is wrong with the box of an annotation, which need not have one."""
+    if box is None or (len(box) == 4 and are_numbers(box)):
+        return None
+    return f"expected [x, y, width, height] in pixels, found {reprlib.repr(box)}"
 
 
 def segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None:

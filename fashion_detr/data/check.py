@@ -25,7 +25,7 @@ from .annotations import (
     FIELDS,
     LARGEST_SIDE,
     SHOWN,
-    are_numbers,
+    box_fault,
     compressed_rle,
     encloses_area,
     entry_fault,
@@ -100,7 +100,8 @@ def check_data_set(data_dir: Path, splits: Sequence[str] = ("train", "val")) -> 
     """
     Looks through a data set in Fashionpedia's layout. Raises nothing: whatever is wrong is in the report.
 
-    A split that is not there is a warning, unless none is there.
+    The first of `splits` is the one to learn from: it has to be there and to hold an instance that can be learnt. Any
+    other split that is not there is a warning.
     """
     data_dir = Path(data_dir)
     files, findings = _find_annotation_files(data_dir, splits)
@@ -112,8 +113,11 @@ def check_data_set(data_dir: Path, splits: Sequence[str] = ("train", "val")) -> 
             counts[split] = _count(content)
             sound = _check_entries(content, errors)
             vocabularies[split] = _vocabulary(content, sound)
+            _check_names(sound, errors)
             _check_references(content, sound, errors)
-            _check_masks(sound, errors, warnings)
+            unlearnable = _check_masks(sound, errors, warnings)
+            if split == splits[0] and unlearnable == len(content["annotations"]):
+                errors.add("training splits without an instance to learn from", _told_unlearnable(unlearnable))
             _check_images(data_dir, split, annotation_file, sound["images"], errors)
         findings += [*errors, *warnings]
     findings += _compare_vocabularies(vocabularies)
@@ -153,8 +157,11 @@ def _find_annotation_files(data_dir: Path, splits: Sequence[str]) -> tuple[dict[
             files[split] = find_annotation_file(data_dir, split)
         except OSError as error:
             missing[split] = _printable(str(error))
-    severity, kind = WARNING if files else ERROR, "splits without an annotation file"
-    return files, [Finding(split, severity, kind, 1, (message,)) for split, message in missing.items()]
+    kind = "splits without an annotation file"
+    return files, [
+        Finding(split, ERROR if split == splits[0] else WARNING, kind, 1, (message,))
+        for split, message in missing.items()
+    ]
 
 
 class _Findings:
@@ -260,6 +267,20 @@ def _vocabulary(content: dict[str, list], sound: dict[str, list[dict]]) -> dict[
     }
 
 
+def _check_names(sound: dict[str, list[dict]], errors: _Findings) -> None:
+    """A model tells its categories by their names, and its attributes too: each name belongs to one id."""
+    for section in ("categories", "attributes"):
+        ids_of = defaultdict(list)
+        for key, name in {entry["id"]: entry["name"] for entry in sound[section]}.items():
+            ids_of[name].append(key)
+        cases = [
+            f"{name!r} of the ids {first_cases(ids)}: merge them under one id, or give them different names"
+            for name, ids in ids_of.items()
+            if len(ids) > 1
+        ]
+        errors.add(f"names in {section!r} that occur several times", *cases)
+
+
 def _check_references(content: dict[str, list], sound: dict[str, list[dict]], errors: _Findings) -> None:
     # An entry that is broken otherwise still has its id, and what refers to it is not to blame.
     known = {section: _identified(entries) for section, entries in content.items()}
@@ -267,35 +288,51 @@ def _check_references(content: dict[str, list], sound: dict[str, list[dict]], er
         errors.add(kind, *cases)
 
 
-def _check_masks(sound: dict[str, list[dict]], errors: _Findings, warnings: _Findings) -> None:
+def _check_masks(sound: dict[str, list[dict]], errors: _Findings, warnings: _Findings) -> int:
+    """Checks all masks. Returns how many annotations have nothing to teach, without those that are broken."""
     sizes = {image["id"]: (image["height"], image["width"]) for image in sound["images"]}
+    unlearnable = 0
     for annotation in sound["annotations"]:
-        if annotation["image_id"] in sizes:
-            _check_geometry(annotation, sizes[annotation["image_id"]], errors, warnings)
+        size = sizes.get(annotation["image_id"])
+        may_have_pixels = size is None or _check_geometry(annotation, size, errors, warnings)
+        unlearnable += bool(annotation.get("iscrowd")) or not may_have_pixels
+    return unlearnable
 
 
-def _check_geometry(annotation: dict[str, Any], size: Size, errors: _Findings, warnings: _Findings) -> None:
-    """Checks the mask of an annotation, and what its box and area say about it."""
+def _told_unlearnable(count: int) -> str:
+    found = f"found {count:,} annotations, all of them crowds or without a pixel" if count else "found no annotation"
+    return f"expected at least one that is no crowd and whose mask has pixels, {found}: annotate some of the photos"
+
+
+def _check_geometry(annotation: dict[str, Any], size: Size, errors: _Findings, warnings: _Findings) -> bool:
+    """Checks the mask of an annotation, and what its box and area say about it. `False` for a mask without a pixel."""
     name = f"annotation {annotation['id']} of image {annotation['image_id']}"
     stated = annotation.get("bbox")
-    if stated is not None and not (len(stated) == 4 and are_numbers(stated)):
-        found = reprlib.repr(stated)
-        errors.add("malformed boxes", f"{name}: expected [x, y, width, height] in pixels, found {found}")
+    fault = box_fault(stated)
+    if fault:
+        errors.add("malformed boxes", f"{name}: {fault}")
         stated = None
     segmentation = annotation["segmentation"]
     fault = segmentation_fault(segmentation, list(size))
     if fault:
         errors.add("segmentations that do not fit the format or their image", f"{name}: {fault}")
-        return
+        return True  # it is broken, not empty
     if isinstance(segmentation, list):
         kept = [polygon for polygon in segmentation if encloses_area(polygon)]
         if len(kept) < len(segmentation) or not kept:
             what = f"{len(kept)} of {len(segmentation)} polygons are left" + ("" if kept else ": it is dropped")
             warnings.add("degenerate polygons, which are dropped", f"{name}: {what}")
         if not kept:
-            return
+            return False
         segmentation = kept
-    _check_measures(name, _Mask.measure(segmentation, size), stated, annotation.get("area"), warnings)
+    mask = _Mask.measure(segmentation, size)
+    box = None if stated is None else (stated[0], stated[1], stated[0] + stated[2], stated[1] + stated[3])
+    _check_extent(name, mask, box, warnings)
+    if mask.is_empty():
+        warnings.add("masks without a pixel", name)
+        return False
+    _check_measures(name, mask, box, annotation.get("area"), warnings)
+    return True
 
 
 @dataclass(frozen=True)
@@ -347,8 +384,7 @@ def _polygon_area(points: np.ndarray) -> float:
     return abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1])) / 2
 
 
-def _check_measures(name: str, mask: _Mask, stated: list | None, area: float | None, warnings: _Findings) -> None:
-    box = None if stated is None else (stated[0], stated[1], stated[0] + stated[2], stated[1] + stated[3])
+def _check_extent(name: str, mask: _Mask, box: Box | None, warnings: _Findings) -> None:
     outside = [
         f"{name}: {what} {_rounded(corners)} in {mask.size[1]} x {mask.size[0]}"
         for what, corners in (("mask", mask.box), ("box", box))
@@ -356,9 +392,9 @@ def _check_measures(name: str, mask: _Mask, stated: list | None, area: float | N
     ]
     kind = f"polygons or boxes that reach out of the image by more than {PIXEL_TOLERANCE:g} pixels"
     warnings.add(kind, *outside[:1])
-    if mask.is_empty():
-        warnings.add("masks without a pixel", name)
-        return
+
+
+def _check_measures(name: str, mask: _Mask, box: Box | None, area: float | None, warnings: _Findings) -> None:
     if box is not None:
         clipped, expected = _clip(box, mask.size), _clip(mask.box, mask.size)
         if max(abs(a - b) for a, b in zip(clipped, expected)) > PIXEL_TOLERANCE:

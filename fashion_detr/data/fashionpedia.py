@@ -6,9 +6,11 @@ import hashlib
 import io
 import math
 import os
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from datasets import Dataset, Features, Image, IterableDataset, List, NamedSplit, Value
@@ -73,7 +75,8 @@ def find_split(data_dir: str | os.PathLike, split: str) -> tuple[Path, ImageFile
 def read_split_vocabulary(data_dir: str | os.PathLike, split: str) -> Vocabulary:
     """The vocabulary of a split, from its annotation file or beside its parquet files.
 
-    Raises FileNotFoundError for a split that is not there, ValueError for a broken file.
+    Raises FileNotFoundError for a split that is not there, ValueError for a broken file or an incomplete set of parquet
+    files.
     """
     if _parquet_files(data_dir, split):
         return read_vocabulary_file(Path(data_dir) / VOCABULARY_FILE)
@@ -89,7 +92,8 @@ def load_fashionpedia(data_dir: str | os.PathLike, split: str) -> Dataset:
 
     Raises:
         FileNotFoundError: no such split, or image files are missing.
-        ValueError: the annotation file is broken; the message has every problem, its count and first cases.
+        ValueError: the annotation file is broken; the message has every problem, its count and first cases. Or the
+            parquet files are no complete set; the message has their names.
     """
     if parquet_files := _parquet_files(data_dir, split):
         return Dataset.from_parquet([str(file) for file in parquet_files], split=NamedSplit(split), features=FEATURES)
@@ -127,7 +131,8 @@ def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathL
     Writes a split as parquet files that need nothing else: the photos' own bytes are inside.
 
     The folder has the layout of a data set on the Hub (`data/train-00000-of-00046.parquet`), and the vocabulary beside
-    it; `load_fashionpedia` and `datasets.load_dataset` read it, `huggingface_hub` uploads it.
+    it; `load_fashionpedia` and `datasets.load_dataset` read it, `huggingface_hub` uploads it. Files of this split that
+    the folder had before are replaced when all new ones are written; those of other splits stay.
 
     Raises what `load_fashionpedia` raises.
     """
@@ -135,6 +140,19 @@ def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathL
     vocabulary = read_split_vocabulary(data_dir, split)
     folder = Path(output) / PARQUET_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    # Beside the old files, so that a move replaces one in no time, and in a hidden folder, which nothing reads.
+    with TemporaryDirectory(dir=folder, prefix=".packing-") as unfinished:
+        written = _write_parts(rows, split, Path(unfinished))
+        stale = _parts(folder, split)
+        files = [file.replace(folder / file.name) for file in written]
+    for file in stale.keys() - set(files):
+        file.unlink()
+    write_vocabulary_file(vocabulary, Path(output) / VOCABULARY_FILE)
+    return files
+
+
+def _write_parts(rows: Dataset, split: str, folder: Path) -> list[Path]:
+    """Writes rows with undecoded images as the parquet files of a split, and returns these in order."""
     count = max(1, math.ceil(len(rows) / ROWS_PER_FILE))
     files = []
     for number in range(count):
@@ -143,7 +161,6 @@ def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathL
         columns["image"] = [_embedded(image) for image in columns["image"]]
         files.append(folder / f"{split}-{number:05}-of-{count:05}.parquet")
         Dataset.from_dict(columns, features=FEATURES).to_parquet(files[-1])
-    write_vocabulary_file(vocabulary, Path(output) / VOCABULARY_FILE)
     return files
 
 
@@ -154,7 +171,29 @@ def _embedded(image: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parquet_files(data_dir: str | os.PathLike, split: str) -> list[Path]:
-    return sorted((Path(data_dir).absolute() / PARQUET_FOLDER).glob(f"{split}-*.parquet"))
+    """The parts of a packed split in order, none if it is not packed. Raises ValueError if they are no complete set."""
+    folder = Path(data_dir).absolute() / PARQUET_FOLDER
+    parts = _parts(folder, split)
+    files = sorted(parts, key=parts.get)
+    count = len(files)
+    if [parts[file] for file in files] != [(number, count) for number in range(count)]:
+        totals = Counter(total for _, total in parts.values())
+        found = " and ".join(f"{number} of {total}" for total, number in sorted(totals.items()))
+        raise ValueError(
+            f"The parquet files of split {split!r} in {folder} are no complete set: expected each number from 00000 "
+            f"once, up to the total after 'of'; found {found} files: {first_cases([file.name for file in files])}. "
+            f"Pack the split again with `fashion-detr data to-parquet`, which leaves nothing of another set; or delete "
+            f"what is of another set, and download what is missing."
+        )
+    return files
+
+
+def _parts(folder: Path, split: str) -> dict[Path, tuple[int, int]]:
+    """The parquet files of a split, complete or not, with the number and the total that their names tell."""
+    # The Hub may append a hash. Names are matched in full, since what is a part may be deleted.
+    pattern = re.compile(rf"{re.escape(split)}-(\d{{5}})-of-(\d{{5}})(?:-[0-9a-f]+)?\.parquet")
+    matches = {file: pattern.fullmatch(file.name) for file in folder.glob("*.parquet")}
+    return {file: (int(match[1]), int(match[2])) for file, match in matches.items() if match}
 
 
 def fashionpedia_annotations(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -209,7 +248,8 @@ def _encode_object(annotation: dict[str, Any], image: dict[str, Any]) -> dict[st
         "id": annotation["id"],
         "category_id": annotation["category_id"],
         "attribute_ids": annotation.get("attribute_ids") or [],
-        "bbox": bbox,
+        # `datasets` converts single numbers, but hands lists to Arrow, which refuses whole numbers that a float rounds.
+        "bbox": [float(side) for side in bbox],
         "area": area,
         "iscrowd": bool(annotation.get("iscrowd")),
         "segmentation": _encode_segmentation(annotation["segmentation"]),
