@@ -93,7 +93,7 @@ def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset]:
     logger.info("Images: %d to learn from, %d held out for the final figures", len(train), len(final))
 
     trainer = FashionTrainer(
-        model=model, args=args, train_dataset=train, eval_dataset=selection, processing_class=processor
+        model=model, args=args, train_dataset=train, eval_dataset=selection, processing_class=final.processor
     )
     args.resume_from_checkpoint = checkpoint_to_resume(args)
     if args.should_save:
@@ -154,7 +154,8 @@ def build_datasets(
     config: FashionDetrConfig,
     processor: FashionDetrImageProcessor,
 ) -> tuple[FashionDataset, FashionDataset, FashionDataset]:
-    """Training data, what checkpoints are chosen by, and what the final figures are measured on."""
+    """Training data, what checkpoints are chosen by, and what the final figures are measured on; the last two have the
+    canvas of the evaluations."""
     if data_args.data_dir is None:
         height, width = processor.size["height"], processor.size["width"]
 
@@ -186,10 +187,14 @@ def build_datasets(
             f"Split {data_args.train_split!r} uses id {error}, which split {data_args.eval_split!r} does not list: all "
             f"splits need the same categories and attributes. `fashion-detr data check` tells how they differ."
         ) from error
+    judging = processor
+    if data_args.eval_image_size is not None:
+        size = dict(zip(("height", "width"), data_args.eval_image_size))
+        judging = FashionDetrImageProcessor.from_dict(processor.to_dict(), size=size)
     return (
         FashionDataset(train, processor, config, data_args.augmentation(), seed=args.seed),
-        FashionDataset(selection, processor, config, with_ground_truth=True),
-        FashionDataset(final, processor, config, with_ground_truth=True),
+        FashionDataset(selection, judging, config, with_ground_truth=True),
+        FashionDataset(final, judging, config, with_ground_truth=True),
     )
 
 

@@ -225,3 +225,12 @@ def test_figures_of_other_names_come_with_a_warning(start, my_data, tmp_path, ca
     assert "warning: 1 of 3 category names differ, as of id 3: 'coat' in the model, 'manteau' in the" in (
         capsys.readouterr().err
     )
+
+
+def test_evaluations_may_have_a_canvas_of_their_own(train_script, start, my_data):
+    """Photos to learn from keep the training canvas; the saved processor is the one that the figures are of."""
+    _, processor, (train, selection, final) = prepare(train_script, start, my_data, "--eval_image_size", "96", "160")
+    assert train.processor is processor and processor.size["height"] == 64
+    for held_out in (selection, final):
+        assert held_out[0]["pixel_values"].shape == (3, 96, 160) and held_out.processor.image_mean[0] == 0.5
+    assert train[0]["pixel_values"].shape == (3, 64, 96)

@@ -304,6 +304,7 @@ def test_the_command_from_photos_to_metrics(tmp_path):
     }
     command = [sys.executable, str(ROOT / "train.py"), str(ROOT / "configs" / "demo.yaml")]
     command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    command += ["--eval_image_size", "192", "128"]  # it learns on 160 x 96
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -314,7 +315,7 @@ def test_the_command_from_photos_to_metrics(tmp_path):
     assert 0 <= metrics["AP_IoU"] <= 1 and "AP_IoU" in done.stdout
     assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["3.png", "4.png", "5.png"]
     FashionDetrForInstanceSegmentation.from_pretrained(tmp_path / "out")
-    FashionDetrImageProcessor.from_pretrained(tmp_path / "out")
+    assert FashionDetrImageProcessor.from_pretrained(tmp_path / "out").size["height"] == 192
 
     # The saved model, measured on its own, comes to the same figures.
     folders = ["--model", str(tmp_path / "out"), "--data_dir", str(tmp_path / "data")]

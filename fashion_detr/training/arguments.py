@@ -49,6 +49,13 @@ class DataArguments:
         default=None,
         metadata={"help": "Canvas: height and width in pixels. By default the saved model's, else 1024 1024."},
     )
+    eval_image_size: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Canvas of the evaluations and of the saved model, by default `image_size`. Models that learnt "
+            "from enlarged photos may find more on a larger one."
+        },
+    )
     image_mean: list[float] = field(
         default_factory=lambda: [0.485, 0.456, 0.406],
         metadata={"help": "Normalisation of the channels, which is the backbone's. A saved model has its own."},
@@ -66,7 +73,8 @@ class DataArguments:
     )
 
     def __post_init__(self):
-        for name, length in (("image_size", 2), ("scale_range", 2), ("image_mean", 3), ("image_std", 3)):
+        lengths = {"image_size": 2, "eval_image_size": 2, "scale_range": 2, "image_mean": 3, "image_std": 3}
+        for name, length in lengths.items():
             value = getattr(self, name)
             if value is not None and len(value) != length:
                 raise ValueError(f"`{name}` needs {length} numbers, found {value}.")
