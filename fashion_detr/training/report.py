@@ -101,8 +101,7 @@ def write_report(document: dict[str, Any], metric: FashionAveragePrecision, outp
 
 
 def forget_results(output_dir: Path) -> None:
-    """Removes what a run measured and drew at its end: once another one starts in its folder, it tells of no weights
-    there."""
+    """Removes what a run measured and drew at its end: the one that starts in its folder will leave other weights."""
     for file in (output_dir / FIGURES_FILE, output_dir / PICTURE_FILE, *(output_dir / OVERLAYS_FOLDER).glob("*.png")):
         file.unlink(missing_ok=True)
 
