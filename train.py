@@ -127,7 +127,7 @@ def with_synchronised_batch_norm(model: FashionDetrForInstanceSegmentation) -> F
 def build_model(
     model_args: ModelArguments, data_args: DataArguments
 ) -> tuple[FashionDetrForInstanceSegmentation, FashionDetrImageProcessor]:
-    canvas = {} if data_args.image_size is None else {"size": dict(zip(("height", "width"), data_args.image_size))}
+    canvas = {} if data_args.image_size is None else {"size": canvas_size(data_args.image_size)}
     if data_args.data_dir is None:
         vocabulary = Vocabulary.fashionpedia()
     else:
@@ -146,6 +146,11 @@ def build_model(
     if model_args.backbone_weights is not None:
         load_backbone_weights(model.model.backbone, model_args.backbone_weights)
     return model, processor
+
+
+def canvas_size(sides: Sequence[int]) -> dict[str, int]:
+    """Height and width as the image processor takes them."""
+    return dict(zip(("height", "width"), sides))
 
 
 def build_datasets(
@@ -189,8 +194,7 @@ def build_datasets(
         ) from error
     judging = processor
     if data_args.eval_image_size is not None:
-        size = dict(zip(("height", "width"), data_args.eval_image_size))
-        judging = FashionDetrImageProcessor.from_dict(processor.to_dict(), size=size)
+        judging = FashionDetrImageProcessor.from_dict(processor.to_dict(), size=canvas_size(data_args.eval_image_size))
     return (
         FashionDataset(train, processor, config, data_args.augmentation(), seed=args.seed),
         FashionDataset(selection, judging, config, with_ground_truth=True),

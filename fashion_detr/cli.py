@@ -302,9 +302,7 @@ def _score_file(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision
 
     vocabulary, images = read_ground_truth(arguments.annotations)
     results = read_results(arguments.predictions, vocabulary, {key: size for key, (size, _) in images.items()})
-    categories, attributes = (
-        {entry[0]: entry[1] for entry in entries} for entries in (vocabulary.categories, vocabulary.attributes)
-    )
+    categories, attributes = vocabulary.names_by_id()
     metric = FashionAveragePrecision(list(categories), list(attributes))
     for image_id, (_, annotations) in images.items():
         metric.add(image_id, results.get(image_id, []), annotations)
@@ -325,6 +323,7 @@ def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecisio
     vocabulary = read_split_vocabulary(arguments.data_dir, arguments.split)
     model, processor = load_model(model_source(arguments.model))
     _require_vocabulary(model.config, vocabulary, arguments)
+    _warn_of_other_names(model.config, vocabulary)
     model.to(arguments.device)
     examples = FashionpediaExamples(load_fashionpedia(arguments.data_dir, arguments.split))
     dataset = FashionDataset(examples, processor, model.config, with_ground_truth=True)
@@ -366,9 +365,13 @@ def _require_vocabulary(config: "FashionDetrConfig", vocabulary: "Vocabulary", a
                 f"{len(getattr(config, field))} in the model, {len(expected[field])} in the data. "
                 "A model is measured on the labels that it was trained on."
             )
-    for kind, ids, names in (("category", "category_ids", "id2label"), ("attribute", "attribute_ids", "id2attribute")):
-        in_model = {key: getattr(config, names)[index] for index, key in enumerate(getattr(config, ids))}
-        in_data = {key: expected[names][index] for index, key in enumerate(expected[ids])}
+
+
+def _warn_of_other_names(config: "FashionDetrConfig", vocabulary: "Vocabulary") -> None:
+    """Equal ids of other data sets are common; only the person can tell a new name from another label."""
+    from .training.report import names_by_id
+
+    for kind, in_model, in_data in zip(("category", "attribute"), names_by_id(config), vocabulary.names_by_id()):
         other = [key for key in in_model if in_model[key] != in_data[key]]
         if other:
             _complain(

@@ -51,7 +51,6 @@ FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in t
 }
 _INT64 = range(-(2**63), 2**63)  # what the columns of rows and the tensors of ids hold
 
-
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -67,6 +66,10 @@ class Vocabulary:
         """Fashionpedia's 46 categories and 294 attributes."""
         categories = tuple((index, *category) for index, category in enumerate(CATEGORIES))
         return cls(categories=categories, attributes=ATTRIBUTES)
+
+    def names_by_id(self) -> tuple[dict[int, str], dict[int, str]]:
+        """The names of the categories and of the attributes, by their ids."""
+        return tuple({entry[0]: entry[1] for entry in entries} for entries in (self.categories, self.attributes))
 
     def config_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of `FashionDetrConfig`: contiguous index -> name, and index -> id in the data set."""

@@ -130,9 +130,7 @@ class ModelArguments:
         known = {entry.name for entry in fields(FashionDetrConfig)}
         for name in self.model_config:
             if name not in known:
-                near = get_close_matches(str(name), known, n=1)
-                hint = f" Is {near[0]!r} meant?" if near else ""
-                raise ValueError(f"`model_config`: FashionDetrConfig has no field {name!r}.{hint}")
+                raise ValueError(f"`model_config`: FashionDetrConfig has no field {name!r}.{_hint(str(name), known)}")
 
 
 @dataclass
@@ -247,6 +245,10 @@ def _option_names(parser: HfArgumentParser) -> set[str]:
 
 
 def _unknown_options(unknown: Sequence[str], parser: HfArgumentParser) -> str:
-    near = get_close_matches(unknown[0].lstrip("-").split("=")[0], _option_names(parser), n=1)
-    hint = f" Is {near[0]!r} meant?" if near else ""
+    hint = _hint(unknown[0].lstrip("-").split("=")[0], _option_names(parser))
     return f"there is no option {' '.join(unknown)}.{hint} All are listed by `train.py --help`."
+
+
+def _hint(name: str, known: set[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f" Is {near[0]!r} meant?" if near else ""

@@ -8,7 +8,7 @@ from transformers.integrations import TensorBoardCallback
 
 from ..data.dataset import FashionDataset
 from ..image_processing_fashion_detr import FashionDetrImageProcessor
-from .report import draw_overlays
+from .report import OVERLAYS_FOLDER, draw_overlays
 
 OVERLAYS = 4
 
@@ -28,7 +28,7 @@ class OverlayTensorBoardCallback(TensorBoardCallback):
         self.processor = processor
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
-        folder = Path(args.output_dir) / "overlays" / f"step-{state.global_step}"
+        folder = Path(args.output_dir) / OVERLAYS_FOLDER / f"step-{state.global_step}"
         paths = draw_overlays(
             model, self.processor, self.dataset.examples, OVERLAYS, folder if self.tb_writer is not None else None
         )
