@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from peer_ablations import ABLATIONS
 from peer_mask_rcnn import MaskRcnn
 from peer_models import Contestant, Fashionformer, Mask2Former, Ours
 from peer_table import draw_curves, format_rows, read_rows
@@ -78,7 +79,7 @@ class Settings:
     selection_images: int
     evaluation_steps: int
     attribute_threshold: float
-    changes: list[str]  # what `--set` asked for
+    changes: list[str]  # what `--set` and `--ablation` asked for
     options: dict[str, Any]  # of the configuration file, changed accordingly
 
     def part(self, arguments_class: type) -> Any:
@@ -427,6 +428,7 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fashionformer", type=Path, metavar="FILE.py", help="the file with that peer")
     parser.add_argument("--config", type=Path, default=CONFIG, help="what all models share")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="fields of FashionDetrConfig (ours)")
+    parser.add_argument("--ablation", choices=ABLATIONS, help="a part of our model to do without")
     parser.add_argument("--steps", type=int, default=1000, help="length of the training")
     parser.add_argument("--learning_rate", type=float, default=8e-4, help="at its peak")
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and augmentation")
@@ -440,8 +442,8 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error("a row needs --model and --output")
         if (arguments.data_dir is None) != arguments.synthetic:
             parser.error("a row needs either --data_dir or --synthetic")
-        if arguments.set and arguments.model != "ours":
-            parser.error("--set changes our own model; a peer is as published")
+        if (arguments.set or arguments.ablation) and arguments.model != "ours":
+            parser.error("--set and --ablation change our own model; a peer is as published")
     return arguments
 
 
@@ -461,7 +463,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         selection_images=arguments.selection_images,
         evaluation_steps=arguments.evaluation_steps,
         attribute_threshold=arguments.attribute_threshold,
-        changes=list(arguments.set),
+        changes=[*arguments.set, *([arguments.ablation] if arguments.ablation else [])],
         options=options,
     )
 
@@ -480,6 +482,8 @@ def make_row(arguments: argparse.Namespace) -> None:
     contestant = build_contestant(
         settings.model, config, canvas, attention=attention, fashionformer=arguments.fashionformer
     )
+    if arguments.ablation is not None:
+        ABLATIONS[arguments.ablation](contestant.model)
     if model.backbone_weights is not None:
         load_backbone_weights(contestant.backbone, model.backbone_weights)
     work_dir = arguments.work_dir or arguments.output.parent / "work"

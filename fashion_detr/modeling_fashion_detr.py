@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
@@ -439,6 +440,22 @@ class FashionDetrBoxCode(nn.Sequential):
         return super().forward(code.to(self[0].weight.dtype))
 
 
+def render(
+    masks: torch.Tensor, features: list[torch.Tensor], level_shares: list[torch.Tensor]
+) -> tuple[list[torch.Tensor], torch.Tensor, list[torch.Tensor]]:
+    """
+    What lies under every mask and where it lies: features `(B, N, d)` a level, [`box_edges`], and the mask
+    probabilities at every level.
+
+    Args:
+        masks: Mask logits `(B, N, h, w)` at stride 4.
+        features: `(B, d, h_i, w_i)`, from stride 4 on.
+        level_shares: As in [`FashionDetrMemory`].
+    """
+    regions = mask_pyramid(masks, level_shares)
+    return [pool_under(*level) for level in zip(regions, features)], box_edges(regions[0], level_shares[0]), regions
+
+
 @dataclass
 class FashionDetrMemory:
     """What the decoder reads of one batch, the same in every stage; lists run over the levels."""
@@ -480,18 +497,17 @@ class FashionDetrAttributeStream(nn.Module):
         self.attribute_feed_forward_norm = nn.LayerNorm(d)
 
     def forward(
-        self, attribute_queries: torch.Tensor, regions: list[torch.Tensor], memory: FashionDetrMemory
+        self,
+        attribute_queries: torch.Tensor,
+        rendered: list[torch.Tensor],
+        edges: torch.Tensor,
+        evidence_kept: torch.Tensor | None,
     ) -> torch.Tensor:
-        if self.config.multi_layer_rendering:
-            rendered = [pool_under(region, features) for region, features in zip(regions, memory.levels)]
-        else:
-            rendered = [pool_under(regions[0], memory.fused)]
         modulation = self.modulation(attribute_queries)
         evidence = torch.cat([level.to(modulation.dtype) * modulation for level in rendered], dim=-1)
-        if memory.evidence_kept is not None:
-            evidence = evidence * memory.evidence_kept
-        box = self.box_code(box_edges(regions[0], memory.level_shares[0]))
-        hidden = self.render_norm(attribute_queries + self.render_proj(evidence) + box)
+        if evidence_kept is not None:
+            evidence = evidence * evidence_kept
+        hidden = self.render_norm(attribute_queries + self.render_proj(evidence) + self.box_code(edges))
         hidden = self.attribute_norm(hidden + self.attribute_attention(hidden, hidden))
         return self.attribute_feed_forward_norm(hidden + self.attribute_feed_forward(hidden))
 
@@ -535,13 +551,20 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         queries = self.feed_forward_norm(queries + self.feed_forward(queries))
         masks = mask_logits(mask_head(queries), memory.fused)
 
-        inside = mask_pyramid(masks, memory.level_shares)
+        features = memory.levels if self.config.multi_layer_rendering else [memory.fused]
+        if self.training and torch.is_grad_enabled():
+            # Mask probabilities at stride 4 in float32, several times over: computed again for the gradient.
+            rendered, edges, regions = checkpoint(
+                render, masks, features, memory.level_shares, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            rendered, edges, regions = render(masks, features, memory.level_shares)
         return DecoderStageOutput(
             queries=queries,
-            attribute_queries=attribute_stream(attribute_queries, inside, memory),
+            attribute_queries=attribute_stream(attribute_queries, rendered, edges, memory.evidence_kept),
             internal_masks=internal_masks,
             masks=masks,
-            regions=inside[COARSE_LEVEL:],
+            regions=regions[COARSE_LEVEL:],
         )
 
 

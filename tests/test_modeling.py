@@ -18,6 +18,7 @@ from fashion_detr.modeling_fashion_detr import (
     PaddedConv2d,
     box_edges,
     fix_padding,
+    render,
 )
 
 LOGITS = ("class_queries_logits", "masks_queries_logits", "attribute_queries_logits")
@@ -388,8 +389,8 @@ def test_withheld_evidence_has_no_say_and_training_alone_withholds(tiny_config):
         return model._encode(photos(8, seed=seed), mask[:, None], torch.tensor([[64, 96]] * 8))
 
     def attributes(memory: FashionDetrMemory) -> torch.Tensor:
-        regions = [share.expand(-1, 50, -1, -1) for share in memory.level_shares]
-        return model.attribute_stream(model.attribute_queries.expand(8, -1, -1), regions, memory)
+        rendered, edges, _ = render(torch.zeros(8, 50, 16, 24), memory.levels, memory.level_shares)
+        return model.attribute_stream(model.attribute_queries.expand(8, -1, -1), rendered, edges, memory.evidence_kept)
 
     one, other = encode(1), encode(2)
     assert one.evidence_kept is None

@@ -21,4 +21,4 @@ def keep_depthwise_in_float32(model: nn.Module) -> None:
 
 def _in_float32(convolve: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
     with torch.autocast("cpu", enabled=False):
-        return convolve(maps.float())
+        return convolve(maps.float()).to(maps.dtype)
