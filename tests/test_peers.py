@@ -167,6 +167,32 @@ def test_pictures_show_the_photos_with_small_objects_and_every_model(config_file
         peer_pictures.main([str(tmp_path / "rows"), "--output", str(sheet)])
 
 
+def test_ablations_take_out_what_they_name(config_file):
+    settings, contestant, judged = built(config_file, "ours")
+    batch = collate([judged[index] for index in range(2)])
+    model = contestant.model.eval()
+
+    def attributes() -> torch.Tensor:
+        return model(batch["pixel_values"], batch["pixel_mask"]).attribute_queries_logits
+
+    peers.ABLATIONS["uniform_gate"](model)
+    batch.pop("meta")
+    optimizer = torch.optim.AdamW(peers.parameter_groups(contestant.train(), settings))
+    peers.train_step(contestant, optimizer, batch, 1, settings)
+    for stage in model.eval().model.stages:
+        gate = stage.internal_attention.gate(torch.randn(5, model.config.d_model)).softmax(dim=-1)
+        assert torch.allclose(gate, torch.full_like(gate, 1 / 3))
+
+    before = attributes()
+    torch.nn.init.normal_(model.model.attribute_queries)
+    own = attributes()
+    assert not torch.allclose(own, before)
+    peers.ABLATIONS["shared_query"](model)
+    shared = attributes()
+    torch.nn.init.normal_(model.model.attribute_queries)
+    assert torch.equal(attributes(), shared) and not torch.allclose(shared, own)
+
+
 def test_optimiser_and_schedule_are_those_of_our_own_training(config_file):
     settings, contestant, _ = built(config_file, "ours")
 
@@ -216,6 +242,7 @@ def test_command_says_what_is_missing(config_file, tmp_path, capsys):
         (["--model", "ours"], "a row needs --model and --output"),
         (["--model", "ours", "--output", "row.json"], "either --data_dir or --synthetic"),
         (["--model", "maskrcnn", "--output", "row.json", "--synthetic", "--set", "d_model=64"], "as published"),
+        (["--model", "maskrcnn", "--output", "row.json", "--synthetic", "--ablation", "shared_query"], "as published"),
     ):
         with pytest.raises(SystemExit):
             peers.parse(given)
