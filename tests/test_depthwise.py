@@ -1,0 +1,21 @@
+"""Depthwise convolutions under the CPU's autocast: exact inside, and outside in the precision of their input."""
+
+import copy
+
+import torch
+from torch import nn
+
+from fashion_detr.training.depthwise import keep_depthwise_in_float32
+
+
+def test_depthwise_convolutions_alone_compute_in_float32_and_hand_on_what_they_got():
+    torch.manual_seed(0)
+    model = nn.ModuleList([nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3)])
+    plain = copy.deepcopy(model)
+    keep_depthwise_in_float32(model)
+    maps = torch.randn(1, 8, 9, 9).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        depthwise, whole = (convolution(maps) for convolution in model)
+        assert torch.equal(whole, plain[1](maps))
+    assert torch.equal(depthwise, plain[0](maps.float()).bfloat16())
+    assert model[0](maps.float()).dtype == torch.float32
