@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import peer_masks
 import peer_pictures
 import peers
 import pytest
@@ -162,9 +163,47 @@ def test_pictures_show_the_photos_with_small_objects_and_every_model(config_file
     ]
     assert small == sorted(small, reverse=True) and small[0] > 0
 
+    peer_masks.main([str(tmp_path / "rows" / f"{model}.json") for model in ("ours", "maskrcnn")])
+    assert capsys.readouterr().out.count("| all | ") == 2
+
     (tmp_path / "rows" / "work" / "ours.pt").unlink()
     with pytest.raises(SystemExit, match="has no checkpoint"):
         peer_pictures.main([str(tmp_path / "rows"), "--output", str(sheet)])
+
+
+def as_result(mask: np.ndarray, **entries) -> dict:
+    return {"segmentation": coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))), **entries}
+
+
+def test_errors_of_masks_by_hand():
+    square, leaking, elsewhere = np.zeros((3, 40, 40), dtype=bool)
+    square[10:20, 10:20] = True  # 100 pixels
+    leaking[10:20, 10:30] = True  # as many outside the true box
+    elsewhere[30:40, 30:40] = True
+    truth = [
+        as_result(square, category_id=7),
+        as_result(np.zeros_like(square), category_id=7),
+        as_result(square, category_id=7, iscrowd=1),
+    ]
+    # The leaking mask comes three times, for three classes; its best score is that of a wrong one. There is room for
+    # three masks, so the fourth and perfect one, with the lowest score, is too late.
+    masks = [(elsewhere, 0.9), (leaking, 0.8), (leaking, 0.7), (leaking, 0.6), (leaking[::-1], 0.5), (square, 0.1)]
+    found = [as_result(mask, category_id=8 - (score == 0.7), score=score) for mask, score in masks]
+    (errors,) = peer_masks.errors_of_photo(found, truth, pixels_per_canvas=1.0)
+    assert (errors.area, errors.right_class) == (100, False)
+    assert (errors.iou, errors.iou_in_box) == (pytest.approx(1 / 2), 1)
+    # Two columns outside are put right, eight are left.
+    assert errors.iou_right_rim == pytest.approx(100 / 180)
+    # Cells of 4 pixels start at 8, 12, 16 and 20: half of the first and of the third row and column is covered.
+    assert 0.8 < errors.iou_of_truth <= 1
+
+    (scaled,) = peer_masks.errors_of_photo(found, truth, pixels_per_canvas=2.0)
+    assert scaled.area == 25 and scaled.iou == errors.iou
+    assert scaled.iou_right_rim == pytest.approx(100 / 160)  # four columns are put right
+
+    table = peer_masks.format_errors([errors, scaled])
+    assert "| < 16² | 2 | 0.500, 0.0 % | 1.000, 100.0 % |" in table and "40²" not in table.splitlines()[-1]
+    assert peer_masks.errors_of_photo([], truth, 1.0) == [] == peer_masks.errors_of_photo(found, [], 1.0)
 
 
 def test_ablations_take_out_what_they_name(config_file):
