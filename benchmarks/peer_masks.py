@@ -85,23 +85,23 @@ def errors_of_photo(
     """
     Results and annotations of one photo, with run lengths of its size.
 
-    `pixels_per_canvas`: how many of the photo's pixels lie side by side in one of the canvas.
+    `pixels_per_canvas`: how many of the photo's pixels lie side by side in one of the canvas. Where nothing was found,
+    every instance has an empty mask.
     """
     truth = [one for one in truth if not one.get("iscrowd") and coco_mask.area(one["segmentation"])]
     found = first_masks(found, int(1.5 * len(truth)) + 2)
-    if not found or not truth:
-        return []
-    overlaps = coco_mask.iou(
-        [one["segmentation"] for one in found], [one["segmentation"] for one in truth], [0] * len(truth)
-    )
     errors = []
-    for index, annotation in enumerate(truth):
-        best = found[overlaps[:, index].argmax()]
-        mask, true_mask = (coco_mask.decode(one["segmentation"]).astype(bool) for one in (best, annotation))
+    for annotation in truth:
+        true_mask = coco_mask.decode(annotation["segmentation"]).astype(bool)
+        mask, category_id = np.zeros_like(true_mask), None
+        if found:
+            overlaps = coco_mask.iou([one["segmentation"] for one in found], [annotation["segmentation"]], [0])
+            best = found[overlaps.argmax()]
+            mask, category_id = coco_mask.decode(best["segmentation"]).astype(bool), best["category_id"]
         errors.append(
             InstanceErrors(
                 area=true_mask.sum() / pixels_per_canvas**2,
-                right_class=best["category_id"] == annotation["category_id"],
+                right_class=category_id == annotation["category_id"],
                 iou=iou_of(mask, true_mask),
                 iou_in_box=iou_of(inside_box(mask, true_mask), true_mask),
                 iou_right_rim=iou_of(right_rim(mask, true_mask, max(1, round(RIM * pixels_per_canvas))), true_mask),

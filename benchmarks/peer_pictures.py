@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from peer_models import Contestant
 from peer_table import NAMES, judged_on, read_rows
-from peers import Settings, build_contestant, build_data
+from peers import SYNTHETIC, Settings, build_contestant, build_data
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -34,13 +34,17 @@ def load_contestant(
     The trained model of a row, from the checkpoint that `peers.py` left beside it, and the photos it was judged on.
 
     Raises:
-        SystemExit: the checkpoint is gone.
+        SystemExit: the checkpoint is gone, or the row belongs to other data.
     """
     checkpoint = row_file.parent / "work" / f"{row_file.stem}.pt"
     if not checkpoint.is_file():
         raise SystemExit(f"{row_file} has no checkpoint {checkpoint}: delete the row and run peers.py for it again.")
     content = torch.load(checkpoint, weights_only=True)
     settings = Settings(**content["settings"])
+    given = SYNTHETIC if data_dir is None else data_dir.resolve().name
+    if given != settings.data:
+        wanted = "leave --data_dir out" if settings.data == SYNTHETIC else "give its folder with --data_dir"
+        raise SystemExit(f"{row_file} is judged on {settings.data}: {wanted}.")
     config, _, judged = build_data(settings, data_dir)
     canvas = settings.part(DataArguments).image_size
     contestant = build_contestant(settings.model, config, canvas, fashionformer=fashionformer)

@@ -166,6 +166,9 @@ def test_pictures_show_the_photos_with_small_objects_and_every_model(config_file
     peer_masks.main([str(tmp_path / "rows" / f"{model}.json") for model in ("ours", "maskrcnn")])
     assert capsys.readouterr().out.count("| all | ") == 2
 
+    with pytest.raises(SystemExit, match=r"ours\.json is judged on synthetic: leave --data_dir out"):
+        peer_masks.main([str(tmp_path / "rows" / "ours.json"), "--data_dir", str(tmp_path)])
+
     (tmp_path / "rows" / "work" / "ours.pt").unlink()
     with pytest.raises(SystemExit, match="has no checkpoint"):
         peer_pictures.main([str(tmp_path / "rows"), "--output", str(sheet)])
@@ -194,8 +197,9 @@ def test_errors_of_masks_by_hand():
     assert (errors.iou, errors.iou_in_box) == (pytest.approx(1 / 2), 1)
     # Two columns outside are put right, eight are left.
     assert errors.iou_right_rim == pytest.approx(100 / 180)
-    # Cells of 4 pixels start at 8, 12, 16 and 20: half of the first and of the third row and column is covered.
-    assert 0.8 < errors.iou_of_truth <= 1
+    # Along either side cells of 4 pixels are covered by 1/2, 1, 1 from pixel 8 on, and pixels 10 to 19 come back as
+    # 9, 11, 13, 15, 16, 16, 16, 16, 14 and 10 sixteenths: 13 of their products are no more than one half.
+    assert errors.iou_of_truth == pytest.approx(0.87)
 
     (scaled,) = peer_masks.errors_of_photo(found, truth, pixels_per_canvas=2.0)
     assert scaled.area == 25 and scaled.iou == errors.iou
@@ -203,7 +207,9 @@ def test_errors_of_masks_by_hand():
 
     table = peer_masks.format_errors([errors, scaled])
     assert "| < 16² | 2 | 0.500, 0.0 % | 1.000, 100.0 % |" in table and "40²" not in table.splitlines()[-1]
-    assert peer_masks.errors_of_photo([], truth, 1.0) == [] == peer_masks.errors_of_photo(found, [], 1.0)
+    (missed,) = peer_masks.errors_of_photo([], truth, 1.0)
+    assert (missed.iou, missed.iou_in_box, missed.right_class) == (0, 0, False)
+    assert peer_masks.errors_of_photo(found, [], 1.0) == []
 
 
 def test_ablations_take_out_what_they_name(config_file):
