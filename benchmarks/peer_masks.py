@@ -23,6 +23,7 @@ from torch.nn.functional import interpolate
 
 from fashion_detr.configuration_fashion_detr import MASK_STRIDE
 from fashion_detr.data.dataset import FashionDataset, collate
+from fashion_detr.results_fashion_detr import mask_box
 
 CANDIDATES = 60  # results asked of a model
 RIM = 2  # pixels of the canvas on both sides of a border
@@ -49,12 +50,9 @@ def iou_of(mask: np.ndarray, truth: np.ndarray) -> float:
 
 
 def inside_box(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    rows, columns = truth.any(axis=1), truth.any(axis=0)
-    first_row, first_column = rows.argmax(), columns.argmax()
-    last_row, last_column = len(rows) - rows[::-1].argmax(), len(columns) - columns[::-1].argmax()
+    x0, y0, x1, y1 = mask_box(truth)
     inside = np.zeros_like(mask)
-    box = slice(first_row, last_row), slice(first_column, last_column)
-    inside[box] = mask[box]
+    inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
     return inside
 
 
@@ -72,10 +70,9 @@ def through_stride(truth: np.ndarray, cell: float) -> np.ndarray:
 
 def first_masks(found: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """The best results with different masks: a query comes up once, though it has a score for every class."""
-    best: dict[bytes, dict[str, Any]] = {}
+    best: dict[str | bytes, dict[str, Any]] = {}
     for result in sorted(found, key=lambda one: -one["score"]):
-        counts = result["segmentation"]["counts"]
-        best.setdefault(counts if isinstance(counts, bytes) else counts.encode(), result)
+        best.setdefault(result["segmentation"]["counts"], result)
     return list(best.values())[:count]
 
 
