@@ -9,6 +9,8 @@ from fashion_detr import FashionDetrForInstanceSegmentation
 
 def uniform_gate(model: FashionDetrForInstanceSegmentation) -> None:
     """Internal attention takes the mean of its scales, where a query weighs them by itself."""
+    if not model.config.internal_attention:
+        raise SystemExit("uniform_gate changes internal attention, which internal_attention=false takes out: give one.")
     for stage in model.model.stages:
         gate = stage.internal_attention.gate
         nn.init.zeros_(gate.weight).requires_grad_(False)

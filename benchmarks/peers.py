@@ -427,7 +427,7 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--synthetic", action="store_true", help="synthetic ensembles instead, drawn on the fly")
     parser.add_argument("--fashionformer", type=Path, metavar="FILE.py", help="the file with that peer")
     parser.add_argument("--config", type=Path, default=CONFIG, help="what all models share")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="fields of FashionDetrConfig (ours)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="fields of FashionDetrConfig")
     parser.add_argument("--ablation", choices=ABLATIONS, help="a part of our model to do without")
     parser.add_argument("--steps", type=int, default=1000, help="length of the training")
     parser.add_argument("--learning_rate", type=float, default=8e-4, help="at its peak")
@@ -442,8 +442,11 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error("a row needs --model and --output")
         if (arguments.data_dir is None) != arguments.synthetic:
             parser.error("a row needs either --data_dir or --synthetic")
-        if (arguments.set or arguments.ablation) and arguments.model != "ours":
-            parser.error("--set and --ablation change our own model; a peer is as published")
+        own = [entry for entry in arguments.set if entry.split("=")[0] not in SHARED_FIELDS]
+        if (own or arguments.ablation) and arguments.model != "ours":
+            parser.error(
+                f"--ablation and --set change our own model; of a peer only what all share: {', '.join(SHARED_FIELDS)}"
+            )
     return arguments
 
 

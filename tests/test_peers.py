@@ -238,6 +238,19 @@ def test_ablations_take_out_what_they_name(config_file):
     assert torch.equal(attributes(), shared) and not torch.allclose(shared, own)
 
 
+@pytest.mark.parametrize("model", CONTESTANTS)
+def test_width_can_be_set_for_all(config_file, model):
+    arguments = peers.parse(command(config_file, model, config_file.with_suffix(".json"), "--set", "d_model=64"))
+    settings = peers.read_settings(arguments)
+    assert settings.options["model_config"]["d_model"] == 64 and settings.changes == ["d_model=64"]
+
+
+def test_a_gate_that_is_not_there_cannot_be_taken_out(config_file, tmp_path):
+    without = command(config_file, "ours", tmp_path / "row.json", "--set", "internal_attention=false")
+    with pytest.raises(SystemExit, match="internal_attention=false takes out"):
+        peers.make_row(peers.parse([*without, "--ablation", "uniform_gate"]))
+
+
 def test_optimiser_and_schedule_are_those_of_our_own_training(config_file):
     settings, contestant, _ = built(config_file, "ours")
 
@@ -286,8 +299,8 @@ def test_command_says_what_is_missing(config_file, tmp_path, capsys):
     for given, message in (
         (["--model", "ours"], "a row needs --model and --output"),
         (["--model", "ours", "--output", "row.json"], "either --data_dir or --synthetic"),
-        (["--model", "maskrcnn", "--output", "row.json", "--synthetic", "--set", "d_model=64"], "as published"),
-        (["--model", "maskrcnn", "--output", "row.json", "--synthetic", "--ablation", "shared_query"], "as published"),
+        (["--model", "maskrcnn", "--output", "row.json", "--synthetic", "--set", "dropout=0"], "all share"),
+        (["--model", "maskrcnn", "--output", "row.json", "--synthetic", "--ablation", "shared_query"], "all share"),
     ):
         with pytest.raises(SystemExit):
             peers.parse(given)
