@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
-from fashion_detr.image_processing_fashion_detr import encode_mask
+from fashion_detr.masks_fashion_detr import encode_mask
 from fashion_detr.training.evaluation import Evaluation
 
 HEIGHT, WIDTH, DETECTIONS = 4000, 3000, 100

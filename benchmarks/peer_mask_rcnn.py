@@ -18,7 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from transformers.backbone_utils import load_backbone
 
 from fashion_detr import FashionDetrConfig
-from fashion_detr.image_processing_fashion_detr import encode_mask
+from fashion_detr.masks_fashion_detr import encode_mask
 from fashion_detr.modeling_fashion_detr import image_sizes
 
 LEVELS = ("0", "1", "2", "3")

@@ -23,7 +23,7 @@ from torch.nn.functional import interpolate
 
 from fashion_detr.configuration_fashion_detr import MASK_STRIDE
 from fashion_detr.data.dataset import FashionDataset, collate
-from fashion_detr.results_fashion_detr import mask_box
+from fashion_detr.masks_fashion_detr import mask_box
 
 CANDIDATES = 60  # results asked of a model
 RIM = 2  # pixels of the canvas on both sides of a border

@@ -227,7 +227,7 @@ def _read_photo(path: Path) -> "Image.Image":
     Raises:
         ValueError: it is missing, no image, cut short or far too large; the message names it.
     """
-    from .image_processing_fashion_detr import open_image, to_rgb
+    from .photos_fashion_detr import open_image, to_rgb
 
     try:
         image = open_image(path)

@@ -11,7 +11,9 @@ from PIL import Image
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .configuration_fashion_detr import FashionDetrConfig
+from .masks_fashion_detr import decode_mask, encode_mask, mask_box, mask_window
 from .ontology_fashion_detr import PART_OF
+from .photos_fashion_detr import to_rgb
 
 # Target of a virtual try-on -> the garments, by their names in the ontology, that give way to the new one. A coat and a
 # cape lie over the upper body, so they go with it, although Fashionpedia counts them to the whole body.
@@ -195,7 +197,7 @@ class FashionResult(list):
         label_map = np.full(self.image_size, BACKGROUND, dtype=np.int32)
         for position in self.layers(order):
             mask = self[position]["mask"].numpy()
-            window = _window(mask)
+            window = mask_window(mask)
             label_map[window][mask[window]] = position
         return torch.from_numpy(label_map)
 
@@ -407,8 +409,6 @@ class FashionResult(list):
 
     def _photo(self, image: Image.Image) -> Image.Image:
         """The photo upright and as RGB, as the image processor reads it; raises `ValueError` where it is another."""
-        from .image_processing_fashion_detr import to_rgb  # not above: that file imports this one
-
         if not isinstance(image, Image.Image):
             raise ValueError(
                 f"`image` has to be the photo as a PIL image, found {type(image).__name__}. `Image.fromarray` makes "
@@ -434,106 +434,6 @@ def whole_number(value: Any) -> int | None:
         return None
 
 
-def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """
-    `(x0, y0, x1, y1)` around a boolean `(H, W)` mask; x1 and y1 lie beyond its last pixel.
-
-    Raises:
-        ValueError: the mask is empty.
-    """
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
-    if not len(rows):
-        raise ValueError("An empty mask has no box.")
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """
-    A boolean `(H, W)` mask as COCO's compressed run lengths, ready for JSON: `{"size": [H, W], "counts": text}`, the
-    same text that pycocotools makes, without it.
-    """
-    height, width = mask.shape
-    counts = np.array([height * width])
-    if mask.any():
-        left, top, right, bottom = mask_box(mask)
-        inside = mask[top:bottom, left:right] != 0
-        # Where a column changes, from above its first row to below its last. Runs go on from the bottom of a column to
-        # the top of the next one: what ends there and begins there is no change, and occurs twice.
-        changes = np.empty((bottom - top + 1, right - left), dtype=bool)
-        changes[0], changes[-1] = inside[0], inside[-1]
-        np.not_equal(inside[1:], inside[:-1], out=changes[1:-1])
-        rows, columns = np.divmod(np.flatnonzero(changes), right - left)
-        places, times = np.unique((columns + left) * height + rows + top, return_counts=True)
-        counts = np.diff(places[times == 1], prepend=0, append=height * width)
-        counts = counts[: len(counts) - (counts[-1] == 0)]
-    return {"size": [height, width], "counts": _compress(counts)}
-
-
-def decode_mask(rle: dict[str, Any]) -> np.ndarray:
-    """
-    COCO's compressed run lengths as a boolean `(H, W)` mask.
-
-    Raises:
-        ValueError: the text is broken, or its runs do not fill the mask.
-    """
-    height, width = rle["size"]
-    counts = run_lengths(rle["counts"])
-    if counts.min(initial=0) < 0 or counts.sum() != height * width:
-        raise ValueError(
-            f"The run lengths of a mask of {height} x {width} cover {counts.sum()} pixels instead of {height * width}."
-        )
-    mask = np.zeros((height, width), dtype=bool)
-    runs = counts[: len(counts) // 2 * 2]  # up to the last pixel of the mask
-    if len(runs):
-        left, right = runs[0] // height, -(-runs.sum() // height)
-        runs = np.append(runs, right * height - runs.sum())
-        runs[0] -= left * height
-        columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(-1, height).T
-        window = _window(columns)
-        mask[:, left:right][window] = columns[window]
-    return mask
-
-
-def _compress(counts: np.ndarray) -> str:
-    """
-    Run lengths as text. From the fourth on the difference to the last but one is written; of every number five bits a
-    character, the lowest first, until nothing but the sign is left, and a sixth bit that says whether more follow.
-    """
-    rest = counts.astype(np.int64)
-    rest[3:] -= counts[1:-2]
-    characters, present = [], []
-    goes_on = np.ones(len(rest), dtype=bool)
-    while goes_on.any():
-        present.append(goes_on)
-        bits = rest & 31
-        rest >>= 5
-        goes_on = goes_on & (rest != -(bits >> 4))
-        characters.append(48 + bits + 32 * goes_on)
-    text = np.stack(characters, axis=1)[np.stack(present, axis=1)]
-    return text.astype(np.uint8).tobytes().decode("ascii")
-
-
-def run_lengths(text: str) -> np.ndarray:
-    """
-    The run lengths of COCO's compressed form, int64; raises `ValueError` where the text is of no such form.
-
-    pycocotools never checks the text: runs that do not fill the mask would be taken for some other mask, or crash.
-    """
-    characters = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero((characters & 32) == 0)
-    if not len(ends) or ends[-1] != len(characters) - 1 or characters.min() < 0 or characters.max() > 63:
-        raise ValueError(f"No compressed run lengths: {text[:40]!r}.")
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    if (ends - starts).max() > 6:
-        raise ValueError(f"A run of more than 35 bits in the run lengths {text[:40]!r}.")
-    places = 5 * (np.arange(len(characters)) - np.repeat(starts, ends - starts + 1))
-    counts = np.add.reduceat((characters & 31) << places, starts)
-    counts -= (characters[ends] >> 4 & 1) << (places[ends] + 5)
-    counts[1::2] = counts[1::2].cumsum()
-    counts[2::2] = counts[2::2].cumsum()
-    return counts
-
-
 def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
     """A mask `(H, W)` with all that is at most `pixels` rows and columns away from it, at the same cost for any."""
     pixels = min(pixels, max(mask.shape))
@@ -541,14 +441,6 @@ def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
         seen = np.pad(mask, ((pixels + 1, pixels), (0, 0))).cumsum(axis=0, dtype=np.int32)
         mask = (seen[2 * pixels + 1 :] != seen[: -2 * pixels - 1]).T
     return mask
-
-
-def _window(mask: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of a mask's box; none of an empty mask."""
-    if not mask.any():
-        return slice(0, 0), slice(0, 0)
-    left, top, right, bottom = mask_box(mask)
-    return slice(top, bottom), slice(left, right)
 
 
 def _mask_image(mask: np.ndarray) -> Image.Image:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.optimize import isotonic_regression, linear_sum_assignment
 
-from .image_processing_fashion_detr import to_rgb
+from .photos_fashion_detr import to_rgb
 
 # The photo's longer side, in pixels: text on a smaller one would be larger than the garments, and a larger one is slow
 # to write and not seen whole on any screen.

@@ -10,7 +10,8 @@ import torch
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor
 from fashion_detr.data.synthetic import SyntheticEnsembles
-from fashion_detr.image_processing_fashion_detr import ATTRIBUTE_THRESHOLD, encode_mask
+from fashion_detr.image_processing_fashion_detr import ATTRIBUTE_THRESHOLD
+from fashion_detr.masks_fashion_detr import encode_mask
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
 from fashion_detr.training.evaluation import Evaluation
 

@@ -14,9 +14,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from transformers import AutoImageProcessor
 
-from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor, image_processing_fashion_detr
-from fashion_detr.image_processing_fashion_detr import full_size_masks, open_image, to_rgb
+from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor, photos_fashion_detr
+from fashion_detr.masks_fashion_detr import full_size_masks
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
+from fashion_detr.photos_fashion_detr import open_image, to_rgb
 
 CONFIG = FashionDetrConfig()
 MEAN, STD = FashionDetrImageProcessor.image_mean, FashionDetrImageProcessor.image_std
@@ -233,7 +234,7 @@ def test_the_largest_number_of_pixels_can_be_chosen(monkeypatch):
     assert np.array_equal(open_image(stored.getvalue(), max_pixels=2000), pixels(40, 50))
     with pytest.raises(ValueError, match="limit"):
         open_image(stored.getvalue(), max_pixels=1999)
-    monkeypatch.setattr(image_processing_fashion_detr, "MAX_PIXELS", 1999)
+    monkeypatch.setattr(photos_fashion_detr, "MAX_PIXELS", 1999)
     with pytest.raises(ValueError, match="limit"):
         to_rgb(Image.open(stored))
     # What is in memory already can be used, however large it is.

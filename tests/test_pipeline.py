@@ -2,7 +2,6 @@
 
 import ast
 import base64
-import inspect
 import os
 import pickle
 import subprocess
@@ -21,15 +20,18 @@ import torch
 from PIL import Image
 from transformers import Trainer, TrainingArguments
 
-from fashion_detr import FashionDetrForInstanceSegmentation, FashionDetrImageProcessor, FashionDetrPipeline
+from fashion_detr import (
+    FashionDetrForInstanceSegmentation,
+    FashionDetrImageProcessor,
+    FashionDetrPipeline,
+    photos_fashion_detr,
+)
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
 
 PHOTO = (64, 48)
 SIZES = [(90, 70), (40, 80), (64, 64)]
-FLAT_FILES = {
-    f"{part}_fashion_detr.py"
-    for part in ("configuration", "image_processing", "loss", "modeling", "ontology", "pipeline", "results")
-}
+PARTS = "configuration image_processing loss masks modeling ontology photos pipeline results"
+FLAT_FILES = {f"{part}_fashion_detr.py" for part in PARTS.split()}
 
 
 def box(top: int, left: int, bottom: int, right: int) -> torch.Tensor:
@@ -166,7 +168,7 @@ def test_photos_are_read_as_the_processor_reads_them(segment, tmp_path, monkeypa
         segment(f"{photo_server}/no.png")
     with pytest.raises(ValueError, match=r"no file 'no.png'"):
         segment("no.png")
-    monkeypatch.setattr(inspect.getmodule(type(segment.image_processor)), "MAX_FETCHED_BYTES", 100)
+    monkeypatch.setattr(photos_fashion_detr, "MAX_FETCHED_BYTES", 100)
     with pytest.raises(ValueError, match=r"turned\.png is no photo: its file is larger than"):
         segment(url)
 
@@ -311,6 +313,7 @@ def test_nothing_is_logged_where_the_package_is_installed(saved, tmp_path):
 
 
 def test_trainer_saves_the_pipeline_too(tiny_model, tmp_path):
-    Trainer(model=tiny_model, args=TrainingArguments(str(tmp_path), use_cpu=True)).save_model()
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True)
+    Trainer(model=tiny_model, args=arguments, processing_class=FashionDetrImageProcessor()).save_model()
     assert_carries_its_code(tmp_path)
     assert tiny_model.config.custom_pipelines["image-segmentation"]["impl"].split(".")[0] + ".py" in FLAT_FILES

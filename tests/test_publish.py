@@ -35,10 +35,8 @@ REPO_ID = "anna/my-model"
 LABELS = {3: "coat", 7: "shoe", 12: "tote bag"}
 ATTRIBUTES = {10: "plain", 21: "red"}
 SIZE = (60, 40)  # of the photos: height, width
-FLAT_FILES = {
-    f"{part}_fashion_detr.py"
-    for part in ("configuration", "image_processing", "loss", "modeling", "ontology", "pipeline", "results")
-}
+PARTS = "configuration image_processing loss masks modeling ontology photos pipeline results"
+FLAT_FILES = {f"{part}_fashion_detr.py" for part in PARTS.split()}
 CARD_FILES = {"README.md", "LICENSE", "handler.py", "requirements.txt"}
 MODEL_FILES = {"config.json", "preprocessor_config.json", "model.safetensors"}
 

@@ -135,7 +135,8 @@ def assert_complete(folder: Path) -> None:
             assert class_name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     modules = list(folder.glob("*.py"))
     assert {path.stem for path in modules} >= {
-        f"{part}_fashion_detr" for part in ("configuration", "modeling", "loss", "image_processing", "ontology")
+        f"{part}_fashion_detr"
+        for part in ("configuration", "modeling", "loss", "image_processing", "masks", "photos", "ontology")
     }
     for path in modules:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -19,10 +19,10 @@ from pycocotools import mask as coco_mask
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor, FashionResult
 from fashion_detr.data.annotations import Vocabulary, read_results
-from fashion_detr.image_processing_fashion_detr import full_size_masks
+from fashion_detr.masks_fashion_detr import decode_mask, encode_mask, full_size_masks
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
 from fashion_detr.ontology_fashion_detr import CATEGORIES
-from fashion_detr.results_fashion_detr import TRY_ON_GARMENTS, decode_mask, encode_mask
+from fashion_detr.results_fashion_detr import TRY_ON_GARMENTS
 from fashion_detr.visualization import draw_objects
 
 CONFIG = FashionDetrConfig()

@@ -1,50 +1,27 @@
 """Image processor of Fashion DETR: photos and annotations in, garments with masks and attributes out."""
 
-import io
 import math
-import re
-import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from http.client import HTTPException
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from PIL.ExifTags import Base
+from PIL import Image
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
 from transformers.utils import is_torchvision_available
 
 from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig
+from .masks_fashion_detr import decode_segmentation, encode_mask, full_size_masks, logit, mask_box
 from .ontology_fashion_detr import PART_OF
-from .results_fashion_detr import FashionResult, encode_mask, mask_box, whole_number
+from .photos_fashion_detr import open_image, to_rgb
+from .results_fashion_detr import FashionResult, whole_number
 
 if is_torchvision_available():
     from torchvision.transforms.v2 import functional as tvF
 
-try:
-    from pycocotools import mask as coco_mask
-except ImportError:  # only annotations need it
-    coco_mask = None
-
-ORIENTATION = Base.Orientation.value
-
-# A file of some kilobytes can hold an image that fills the memory, so one that says of itself to have more pixels is
-# not decoded. The largest sensors in wide use, of phones and of medium format cameras, have 108 million.
-MAX_PIXELS = 120_000_000
-# The same of a server: as many pixels in the largest common format, 16-bit RGBA, have 960 MB.
-MAX_FETCHED_BYTES = 960_000_000
-# What Pillow raises on damaged files, as far as it is known.
-DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
-
-# Full-size masks are computed so many pixels at a time, as floats that stay in the processor's cache.
-PIXELS_PER_CHUNK = 256_000
-# With outlines in more than this share of its cells a mask is noise, and faster to compute as a whole.
-LONGEST_OUTLINE = 0.25
 # A part belongs to a garment that holds at least this share of it.
 PARENT_CONTAINMENT = 0.5
 
@@ -287,7 +264,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         """
         _check_fraction("threshold", threshold)
         _check_top_k(top_k)
-        cut = _logit(mask_threshold)
+        _check_fraction("mask_threshold", mask_threshold, with_ends=False)
+        cut = logit(mask_threshold)
         config = config or FashionDetrConfig()
         attribute_thresholds = _attribute_thresholds(attribute_threshold, config)
         results = []
@@ -479,165 +457,6 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return target_sizes
 
 
-def open_image(source, max_pixels: int = MAX_PIXELS, timeout: float | None = None) -> Image.Image:
-    """
-    Reads a photo whole, of an animation the first frame.
-
-    Args:
-        source (path, URL, `bytes` or file object):
-            Where the photo is, or the content of its file.
-        max_pixels (`int`, *optional*, defaults to 120 million):
-            The largest number of pixels. It is held against the header of the file, before anything is decoded.
-        timeout (`float`, *optional*):
-            Seconds to wait for a URL; without it the wait has no end.
-
-    Raises:
-        ValueError: it is no image, cut short, damaged, too large or not to be fetched; the message names the path or
-            URL, if there is one.
-        FileNotFoundError: there is no such file.
-    """
-    if isinstance(source, str) and source.startswith(("http://", "https://")):
-        content = _fetch(source, timeout)
-    else:
-        content = source
-    name = source if isinstance(source, str) or hasattr(source, "__fspath__") else "The file"
-    try:
-        image = _open(io.BytesIO(content) if isinstance(content, bytes) else content, max_pixels)
-        _load(image, max_pixels)
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be read as an image: {error}") from error
-    return image
-
-
-def _fetch(url: str, timeout: float | None) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "fashion-detr"})  # some servers refuse Python's own
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            content = answer.read(MAX_FETCHED_BYTES + 1)
-    except (OSError, HTTPException) as error:
-        raise ValueError(f"{url} cannot be fetched: {error}") from error
-    if len(content) > MAX_FETCHED_BYTES:
-        raise ValueError(f"{url} is no photo: its file is larger than {MAX_FETCHED_BYTES / 1e6:,.0f} MB.")
-    return content
-
-
-def _open(source, max_pixels: int) -> Image.Image:
-    """Looks at the header of a path or file object; raises `ValueError` with what is wrong, `FileNotFoundError`."""
-    try:
-        return Image.open(source)
-    except FileNotFoundError:
-        raise
-    except IsADirectoryError as error:
-        raise ValueError("it is a folder. Give the files in it, one by one.") from error
-    except UnidentifiedImageError as error:
-        raise ValueError(
-            "it is empty, or not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file, whatever its name says."
-        ) from error
-    except Image.DecompressionBombError as error:
-        # Pillow has a limit of its own, beyond which it gives no image that could be asked for its size.
-        found = re.search(r"(\d+) pixels", str(error))
-        raise ValueError(_too_large(int(found[1]) if found else None, max_pixels)) from error
-    except DAMAGED as error:
-        raise ValueError(f"{error}. Is the file complete, and a photo?") from error
-
-
-def _load(image: Image.Image, max_pixels: int) -> None:
-    """Decodes an image, unless it is in memory already; raises `ValueError` with what is wrong."""
-    if isinstance(image, ImageFile.ImageFile):
-        if image.width * image.height > max_pixels:
-            raise ValueError(_too_large(image.width * image.height, max_pixels))
-        if image.format == "EPS":  # Pillow would have Ghostscript run it
-            raise ValueError("an EPS file is a program, which is not run here. Save it as PNG or JPEG first.")
-    try:
-        image.load()
-    except DAMAGED as error:
-        raise ValueError(f"{error}. Is the file complete, and a photo?") from error
-
-
-def _too_large(pixels: int | None, max_pixels: int) -> str:
-    found = "too many" if pixels is None else f"{pixels / 1e6:,.0f}"
-    return (
-        f"it has {found} megapixels; the limit, which keeps it from filling the memory, is {max_pixels / 1e6:,.0f}. "
-        "Make it smaller first."
-    )
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """
-    Any Pillow image upright and as 8-bit RGB: EXIF orientation, 16 bit, palettes; transparency becomes white. What is
-    so already is returned as it is. Raises `ValueError` where the file that it comes from is damaged or too large.
-    """
-    try:
-        _load(image, MAX_PIXELS)
-    except ValueError as error:
-        raise ValueError(f"The image cannot be decoded: {error}") from error
-    image = _upright(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values.
-        values = np.asarray(image, dtype=np.float32)
-        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and values.max() > 255)
-        image = Image.fromarray((values / (257 if is_16_bit else 1)).clip(0, 255).astype(np.uint8))
-    if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
-        image = image.convert(image.mode.upper())
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as the EXIF orientation says; as it lies where the EXIF data are damaged, like browsers show it."""
-    try:
-        return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
-    except Exception:  # Pillow raises whatever it meets on its way through them
-        return image
-
-
-def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> np.ndarray:
-    """
-    A mask in any of its encodings as a float32 array `(H, W)` in 0..1.
-
-    Args:
-        segmentation:
-            Polygons (lists of x, y, x, y, ... in pixels), `{"size", "counts"}` with a list (uncompressed) or a string
-            (compressed), or an array.
-        image_size:
-            Height and width of the image.
-        where:
-            What the mask belongs to, for the error message.
-
-    Raises:
-        ValueError: a size other than the image's, or no polygon of three points.
-        ImportError: pycocotools is missing and the mask is not an array.
-    """
-    height, width = image_size
-    if isinstance(segmentation, (np.ndarray, torch.Tensor)):
-        _check_size(tuple(segmentation.shape), (height, width), where)
-        return np.asarray(segmentation, dtype=np.float32)
-    _require_pycocotools()
-    if isinstance(segmentation, dict):
-        _check_size(tuple(segmentation["size"]), (height, width), where)
-        rle = segmentation
-        if isinstance(rle["counts"], list):
-            if sum(rle["counts"]) != height * width:
-                raise ValueError(
-                    f"The run lengths of {where} cover {sum(rle['counts'])} pixels, its image has {height * width}."
-                )
-            rle = coco_mask.frPyObjects(rle, height, width)
-        return coco_mask.decode(rle).astype(np.float32)
-    if not isinstance(segmentation, list):
-        raise ValueError(
-            f"The mask of {where} has to be polygons, run lengths or an array, found {type(segmentation).__name__}."
-        )
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
-    if not polygons:
-        raise ValueError(
-            f"The mask of {where} has no polygon of at least three points (6 numbers: x, y, x, y, x, y); found "
-            f"polygons of {[len(polygon) for polygon in segmentation]} numbers."
-        )
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(np.float32)
-
-
 def decode_instances(
     annotation: dict[str, Any], image_size: Sequence[int]
 ) -> tuple[list[dict[str, Any]], torch.Tensor]:
@@ -658,132 +477,6 @@ def _where(annotation: dict[str, Any], instance: dict[str, Any], row: int) -> st
     return f"annotation {instance.get('id', row)} of image {annotation.get('image_id', '(without id)')}"
 
 
-def full_size_masks(
-    mask_logits: torch.Tensor,
-    queries: torch.Tensor,
-    valid_size: Sequence[int],
-    target_size: tuple[int, int],
-    mask_threshold: float,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """
-    Masks at the photo's size by one bilinear resize of the logits, one at a time.
-
-    Args:
-        mask_logits (`torch.FloatTensor` of shape `(N, h, w)`):
-            Logits at stride 4, cropped to the image's part of the canvas.
-        queries (`torch.LongTensor`):
-            Which ones, in this order.
-        valid_size, target_size:
-            Height and width of the image on the canvas, and of the photo.
-        mask_threshold (`float`):
-            Probability above which a pixel belongs to the mask.
-
-    Yields:
-        One of the queries `(1,)` and its mask, boolean `(1, height, width)`.
-    """
-    cut = _logit(mask_threshold)
-    rows, columns = (_Side.of(*lengths) for lengths in zip(mask_logits.shape[1:], valid_size, target_size))
-    for query in queries[:, None]:
-        # NumPy leaves pages that nobody writes to the system: what is empty of a large mask takes no memory.
-        mask = np.zeros(target_size, dtype=bool)
-        _fill(mask, mask_logits[query[0]].numpy(), rows, columns, cut)
-        yield query, torch.from_numpy(mask)[None]
-
-
-@dataclass(frozen=True)
-class _Side:
-    """
-    How the pixels of a photo lie between the cells of the mask logits, along one side.
-
-    Attributes:
-        before (`np.ndarray` of shape `(pixels,)`): The cell before the centre of every pixel, or the one there.
-        way (`np.ndarray` of shape `(pixels,)`): How far the pixel is on its way to the next cell, float32 in 0..1.
-        starts (`np.ndarray` of shape `(cells + 1,)`): The first pixel that is not before this cell.
-    """
-
-    before: np.ndarray
-    way: np.ndarray
-    starts: np.ndarray
-
-    @classmethod
-    def of(cls, cells: int, on_canvas: int, in_photo: int) -> "_Side":
-        """
-        There is a cell every `MASK_STRIDE` pixels of the canvas. The image need not end at a multiple of the stride, so
-        the scale is that of the pixels on the canvas and in the photo, not that of the cells.
-        """
-        places = (np.arange(in_photo) + 0.5) * on_canvas / in_photo / MASK_STRIDE - 0.5
-        places = places.clip(0, cells - 1)
-        before = places.astype(np.int64)
-        return cls(before, (places - before).astype(np.float32), np.searchsorted(before, np.arange(cells + 1)))
-
-    def pixels(self, cells: np.ndarray) -> np.ndarray:
-        """The pixels at and behind each of `(n,)` cells, `(m, n)`: where a cell has fewer, the last one again."""
-        first, end = self.starts[cells], self.starts[cells + 1]
-        return np.minimum(first + np.arange((end - first).max())[:, None], end - 1)
-
-
-def _fill(mask: np.ndarray, logits: np.ndarray, rows: _Side, columns: _Side, cut: float) -> None:
-    """
-    Sets those pixels of an empty mask `(H, W)` whose bilinear sample of logits `(h, w)` is above `cut`.
-
-    A sample lies between the lowest and the highest of the four cells around it. So it has to be computed only where
-    some of them are above the cut and some are not, along the outline.
-    """
-    cells = np.pad(logits, ((0, 1), (0, 1)), mode="edge")
-    corners = cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]
-    above = [corner > cut for corner in corners]
-    some, all_four = np.logical_or.reduce(above), np.logical_and.reduce(above)
-    has_pixels = np.logical_and.outer(np.diff(rows.starts) > 0, np.diff(columns.starts) > 0)
-    outline = (some & ~all_four & has_pixels).nonzero()
-    if len(outline[0]) > LONGEST_OUTLINE * all_four.size:
-        _fill_all(mask, cells, rows, columns, cut)
-        return
-    if all_four.any():
-        left, top, right, bottom = mask_box(all_four)
-        window = slice(rows.starts[top], rows.starts[bottom]), slice(columns.starts[left], columns.starts[right])
-        mask[window] = all_four[:, columns.before[window[1]]][rows.before[window[0]]]
-    if len(outline[0]):
-        _fill_outline(mask, corners, outline, rows, columns, cut)
-
-
-def _fill_outline(
-    mask: np.ndarray,
-    corners: tuple[np.ndarray, ...],
-    outline: tuple[np.ndarray, np.ndarray],
-    rows: _Side,
-    columns: _Side,
-    cut: float,
-) -> None:
-    """Samples the pixels between the four `corners` of the `outline`, rows and columns of n cells."""
-    ys, xs = rows.pixels(outline[0]), columns.pixels(outline[1])
-    step = max(1, PIXELS_PER_CHUNK // (len(ys) * len(xs)))
-    for start in range(0, ys.shape[1], step):
-        part = slice(start, start + step)
-        top_left, top_right, bottom_left, bottom_right = (
-            corner[outline[0][part], outline[1][part]] for corner in corners
-        )
-        y, x = ys[:, None, part], xs[:, part]
-        left = top_left + (bottom_left - top_left) * rows.way[y]
-        right = top_right + (bottom_right - top_right) * rows.way[y]
-        mask.reshape(-1)[y * mask.shape[1] + x] = left + (right - left) * columns.way[x] > cut
-
-
-def _fill_all(mask: np.ndarray, cells: np.ndarray, rows: _Side, columns: _Side, cut: float) -> None:
-    """Samples every pixel between `cells` `(h + 1, w + 1)`, some rows at a time."""
-    left, right = cells[:, columns.before], cells[:, columns.before + 1]
-    lines = left + (right - left) * columns.way
-    step = max(1, PIXELS_PER_CHUNK // mask.shape[1])
-    for start in range(0, len(mask), step):
-        part = slice(start, start + step)
-        top, bottom = lines[rows.before[part]], lines[rows.before[part] + 1]
-        np.greater(top + (bottom - top) * rows.way[part, None], cut, out=mask[part])
-
-
-def _logit(mask_threshold: float) -> float:
-    _check_fraction("mask_threshold", mask_threshold, with_ends=False)
-    return math.log(mask_threshold / (1 - mask_threshold))
-
-
 def _check_fraction(name: str, value: Any, with_ends: bool = True) -> None:
     """Raises `ValueError` where the argument is no number in 0..1, or, without the ends, 0 or 1 itself."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
@@ -795,19 +488,6 @@ def _check_fraction(name: str, value: Any, with_ends: bool = True) -> None:
 def _check_top_k(top_k: Any) -> None:
     if (whole_number(top_k) or 0) < 1:
         raise ValueError(f"`top_k` has to be a whole number from 1 on, found {top_k!r}.")
-
-
-def _require_pycocotools() -> None:
-    if coco_mask is None:
-        raise ImportError("Polygons and run-length encoded masks need pycocotools: `pip install pycocotools`.")
-
-
-def _check_size(found: tuple, expected: tuple[int, int], where: str) -> None:
-    if tuple(found) != tuple(expected):
-        raise ValueError(
-            f"The mask of {where} is {' x '.join(map(str, found))}, but its image is {expected[0]} x {expected[1]} "
-            "(height x width)."
-        )
 
 
 def known_index(index: dict[int, int], dataset_id: int, kind: str, where: str) -> int:

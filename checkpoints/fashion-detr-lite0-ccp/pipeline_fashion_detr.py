@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import ImageSegmentationPipeline
 
 from .configuration_fashion_detr import FashionDetrConfig
-from .image_processing_fashion_detr import open_image, to_rgb
+from .photos_fashion_detr import open_image, to_rgb
 
 # What a saved model's configuration says of its pipelines, so that transformers finds this one.
 CUSTOM_PIPELINES = {

@@ -25,8 +25,8 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from ..masks_fashion_detr import run_lengths
 from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
-from ..results_fashion_detr import run_lengths
 
 logger = logging.getLogger(__name__)
 

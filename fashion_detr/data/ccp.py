@@ -22,8 +22,9 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 from scipy.io import loadmat
 
-from ..image_processing_fashion_detr import encode_mask, open_image, to_rgb
+from ..masks_fashion_detr import encode_mask
 from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
+from ..photos_fashion_detr import open_image, to_rgb
 from .annotations import first_cases
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,9 @@ from datasets import Dataset, Image
 from torch.utils.data import DataLoader, Subset
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..image_processing_fashion_detr import FashionDetrImageProcessor, encode_mask, known_index, to_rgb
+from ..image_processing_fashion_detr import FashionDetrImageProcessor, known_index
+from ..masks_fashion_detr import encode_mask
+from ..photos_fashion_detr import to_rgb
 from .annotations import compressed_rle
 from .augmentation import Augmentation
 from .fashionpedia import fashionpedia_annotations

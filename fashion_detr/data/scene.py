@@ -17,7 +17,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torchvision.transforms.v2 import functional as tvF
 
-from ..image_processing_fashion_detr import decode_segmentation, to_rgb
+from ..masks_fashion_detr import decode_segmentation
+from ..photos_fashion_detr import to_rgb
 from .annotations import encloses_area
 
 # An example is {"image": PIL image or uint8 array (H, W, 3), "image_id": int, "annotations": Fashionpedia's dicts}.

@@ -15,9 +15,10 @@ except ImportError as error:
 
 from PIL import Image
 
-from ..image_processing_fashion_detr import ATTRIBUTE_THRESHOLD, FashionDetrImageProcessor, open_image, to_rgb
+from ..image_processing_fashion_detr import ATTRIBUTE_THRESHOLD, FashionDetrImageProcessor
 from ..loading import load_whole
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
+from ..photos_fashion_detr import open_image, to_rgb
 from .finder import Finder, Settings, Sighting, masks_zip
 from .markup import error_html, layers_html, note_html, nothing_found, photo_html, shown_size, tree_html
 

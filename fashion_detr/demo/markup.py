@@ -15,7 +15,8 @@ import numpy as np
 from contourpy import LineType, contour_generator
 from PIL import Image
 
-from ..results_fashion_detr import FashionResult, mask_box
+from ..masks_fashion_detr import mask_box
+from ..results_fashion_detr import FashionResult
 from ..visualization import COLOURS
 
 # The longer side of a photo on the page is at most so many pixels.

@@ -10,8 +10,9 @@ from huggingface_hub import HfApi
 from PIL import Image
 
 from .. import handler
-from ..image_processing_fashion_detr import FashionDetrImageProcessor, to_rgb
+from ..image_processing_fashion_detr import FashionDetrImageProcessor
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
+from ..photos_fashion_detr import to_rgb
 from ..training.report import OVERLAYS_FOLDER
 from .card import Example, needs_timm, render_card
 from .project_files import LICENSE, TEMPLATE, project_file

@@ -14,11 +14,11 @@ from ..data.dataset import Example
 from ..image_processing_fashion_detr import (
     ATTRIBUTE_THRESHOLD,
     FashionDetrImageProcessor,
-    decode_segmentation,
-    to_rgb,
 )
+from ..masks_fashion_detr import decode_segmentation
 from ..metrics import FashionAveragePrecision
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
+from ..photos_fashion_detr import to_rgb
 from ..visualization import contact_sheet, draw_objects
 from .chart import draw_evaluation
 from .evaluation import Evaluation

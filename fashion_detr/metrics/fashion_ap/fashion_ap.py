@@ -7,7 +7,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from fashion_detr.image_processing_fashion_detr import encode_mask
+from fashion_detr.masks_fashion_detr import encode_mask
 from fashion_detr.metrics import FashionAveragePrecision
 from fashion_detr.ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
