@@ -1,10 +1,7 @@
 """From any photo onto the canvas, and from logits back to the photo."""
 
-import io
 import math
 import re
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -14,10 +11,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from transformers import AutoImageProcessor
 
-from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor, photos_fashion_detr
-from fashion_detr.masks_fashion_detr import full_size_masks
+from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
-from fashion_detr.photos_fashion_detr import open_image, to_rgb
 
 CONFIG = FashionDetrConfig()
 MEAN, STD = FashionDetrImageProcessor.image_mean, FashionDetrImageProcessor.image_std
@@ -119,177 +114,6 @@ def test_batch_equals_single():
         alone = processor()(image, return_tensors="pt")
         assert torch.equal(batch.pixel_values[row], alone.pixel_values[0])
         assert torch.equal(batch.pixel_mask[row], alone.pixel_mask[0])
-
-
-def transparent(mode: str) -> tuple[Image.Image, np.ndarray]:
-    """The left half of a photo, the right half see-through; and what it looks like on white paper."""
-    image, alpha = pixels(), np.zeros((30, 50), dtype=np.uint8)
-    alpha[:, :25] = 255
-    if mode == "LA":
-        image = np.repeat(image[..., :1], 3, axis=-1)
-        picture = Image.merge("LA", [Image.fromarray(image[..., 0]), Image.fromarray(alpha)])
-    elif mode == "P":
-        index = np.where(alpha == 255, image[..., 0] % 4, 7).astype(np.uint8)
-        palette = pixels(1, 8, 5)[0]
-        picture = Image.frombytes("P", (50, 30), index.tobytes())
-        picture.putpalette(palette.tobytes())
-        picture.info["transparency"] = 7
-        image = palette[index]
-    else:
-        picture = Image.fromarray(np.dstack([image, alpha]), "RGBA")
-    return picture, np.where(alpha[..., None] == 255, image, 255).astype(np.uint8)
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_becomes_white(mode):
-    picture, expected = transparent(mode)
-    assert picture.mode == mode
-    stored = io.BytesIO()
-    picture.save(stored, "PNG", **({"transparency": 7} if mode == "P" else {}))
-    assert torch.equal(values(picture), values(expected))
-    assert torch.equal(values(Image.open(stored)), values(expected))
-
-
-@pytest.mark.parametrize("mode", ["RGBa", "La"])
-def test_colours_multiplied_by_their_alpha(mode):
-    picture, expected = transparent(mode.upper())
-    assert torch.equal(values(picture.convert(mode)), values(expected))
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "I", "F"])
-def test_modes_are_converted(mode):
-    picture = Image.fromarray(pixels()).convert("L" if mode in "IF" else "RGB").convert(mode)
-    expected = picture.convert("L" if mode in "IF" else "RGB").convert("RGB")
-    assert torch.equal(values(picture), values(expected))
-
-
-@pytest.mark.parametrize("brightest", [65535, 255])
-def test_sixteen_bit_greyscale(brightest):
-    """Also a dark one: how deep the file is does not depend on what it shows."""
-    grey = np.linspace(0, brightest, 30 * 50).reshape(30, 50).astype(np.uint16)
-    stored = io.BytesIO()
-    Image.fromarray(grey).save(stored, "PNG")
-    picture = Image.open(stored)
-    assert picture.mode == "I;16"
-    expected = np.repeat((grey // 257).astype(np.uint8)[..., None], 3, axis=-1)
-    assert torch.allclose(values(picture), values(expected), atol=0.02)
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    upright = Image.fromarray(pixels())
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    assert Image.open(tmp_path / "turned.png").size == (30, 50)
-    assert torch.equal(values(tmp_path / "turned.png"), values(upright))
-
-
-def test_broken_files_are_named(tmp_path):
-    stored = io.BytesIO()
-    Image.fromarray(pixels(200, 200)).save(stored, "JPEG")
-    cut, text = tmp_path / "cut.jpg", tmp_path / "text.jpg"
-    cut.write_bytes(stored.getvalue()[:3000])
-    text.write_text("no photo")
-    for path in (cut, text):
-        with pytest.raises(ValueError, match=path.name):
-            values(path)
-    with pytest.raises(ValueError, match="complete"):
-        values(Image.open(cut))
-    with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
-        values(tmp_path / "absent.jpg")
-    for folder in (tmp_path, str(tmp_path)):
-        with pytest.raises(ValueError, match=r"it is a folder\. Give the files in it"):
-            values(folder)
-
-
-def png_of(width: int, height: int) -> bytes:
-    """The beginning of a PNG, up to where its pixels would come."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    checked = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    return b"\x89PNG\r\n\x1a\n" + checked + struct.pack(">I", 1000) + b"IDAT"
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize(("width", "height", "found"), [(20_000, 20_000, 400), (11_000, 11_000, 121)])
-def test_an_image_that_would_fill_the_memory_is_not_decoded(tmp_path, width, height, found):
-    """Pillow itself opens the smaller one; neither has any pixels, which is not what is said of it."""
-    content = png_of(width, height)
-    path = tmp_path / "bomb.png"
-    path.write_bytes(content)
-    message = f"it has {found} megapixels; the limit.* is 120. Make it smaller first"
-    for source in (path, str(path)):
-        with pytest.raises(ValueError, match=f"bomb.png cannot be read as an image: {message}"):
-            values(source)
-    for source in (content, io.BytesIO(content)):
-        with pytest.raises(ValueError, match=f"The file cannot be read as an image: {message}"):
-            open_image(source)
-    if found == 121:
-        with pytest.raises(ValueError, match=f"The image cannot be decoded: {message}"):
-            values(Image.open(path))
-
-
-def test_the_largest_number_of_pixels_can_be_chosen(monkeypatch):
-    stored = io.BytesIO()
-    Image.fromarray(pixels(40, 50)).save(stored, "PNG")
-    assert np.array_equal(open_image(stored.getvalue(), max_pixels=2000), pixels(40, 50))
-    with pytest.raises(ValueError, match="limit"):
-        open_image(stored.getvalue(), max_pixels=1999)
-    monkeypatch.setattr(photos_fashion_detr, "MAX_PIXELS", 1999)
-    with pytest.raises(ValueError, match="limit"):
-        to_rgb(Image.open(stored))
-    # What is in memory already can be used, however large it is.
-    assert np.array_equal(to_rgb(Image.fromarray(pixels(40, 50))), pixels(40, 50))
-
-
-def test_bytes_are_the_content_of_a_file():
-    stored = io.BytesIO()
-    Image.fromarray(pixels()).save(stored, "PNG")
-    assert torch.equal(values(stored.getvalue()), values(pixels()))
-    assert np.array_equal(open_image(stored), pixels())
-
-
-def test_of_an_animation_the_first_frame_is_taken():
-    stored = io.BytesIO()
-    frames = [Image.new("RGB", (50, 30), colour) for colour in ("red", "blue")]
-    frames[0].save(stored, "GIF", save_all=True, append_images=frames[1:])
-    assert torch.equal(values(stored.getvalue()), values(frames[0]))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is empty, or not a JPEG"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "or not a JPEG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is a program"),
-    ],
-)
-def test_what_is_no_photo_is_said_to_be_none(content, message):
-    with pytest.raises(ValueError, match=message):
-        values(content)
-
-
-@pytest.mark.filterwarnings("ignore")  # of what Pillow thinks of the files
-@pytest.mark.parametrize("kind", ["AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
-def test_a_damaged_file_is_an_error_of_value(kind):
-    stored = io.BytesIO()
-    Image.fromarray(pixels()).save(stored, kind)
-    content, random = stored.getvalue(), np.random.default_rng(0)
-    refused = 0
-    for _ in range(100):
-        damaged = np.frombuffer(content, dtype=np.uint8)[: random.integers(len(content) // 2, len(content) + 1)].copy()
-        damaged[random.integers(min(len(damaged), 300), size=5)] = random.integers(256, size=5)
-        try:
-            to_rgb(open_image(damaged.tobytes(), max_pixels=10_000))
-        except ValueError:
-            refused += 1
-    assert refused > 10
-
-
-def test_damaged_exif_data_do_not_matter(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(pixels()).save(tmp_path / "photo.png", exif=exif.tobytes().replace(b"MM\0*", b"MM\0\0"))
-    assert torch.equal(values(tmp_path / "photo.png"), values(pixels()))
 
 
 def test_saves_and_loads(tmp_path):
@@ -585,42 +409,6 @@ def test_instance_segmentation_contract():
     assert nothing["segments_info"] == [] and (nothing["segmentation"] == -1).all()
     assert nothing["segmentation"].shape == PHOTO
     assert run(threshold=0.9999, return_binary_maps=True)["segmentation"].shape == (0, *PHOTO)
-
-
-def bilinear_surface(logits: np.ndarray, valid: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
-    """The logits at the centres of the photo's pixels, in float64: cell centres lie at 2, 6, 10 ... of the canvas."""
-    samples = []
-    for cells, on_canvas, in_photo in zip(logits.shape, valid, target):
-        positions = ((np.arange(in_photo) + 0.5) * on_canvas / in_photo) / 4 - 0.5
-        positions = positions.clip(0, cells - 1)
-        lower = np.floor(positions).astype(int)
-        samples.append((lower, np.minimum(lower + 1, cells - 1), positions - lower))
-    (top, bottom, down), (left, right, across) = samples
-    upper = logits[top][:, left] * (1 - across) + logits[top][:, right] * across
-    below = logits[bottom][:, left] * (1 - across) + logits[bottom][:, right] * across
-    return upper * (1 - down[:, None]) + below * down[:, None]
-
-
-@pytest.mark.parametrize(
-    ("valid", "target"),
-    [
-        ((101, 67), (250, 166)),
-        ((101, 67), (1013, 671)),
-        ((64, 38), (31, 18)),
-        ((1, 64), (1, 5000)),
-        ((33, 64), (33, 64)),
-    ],
-)
-def test_full_size_masks_sample_the_bilinear_surface(valid, target):
-    cells = [math.ceil(side / 4) for side in valid]
-    logits = torch.randn(3, *cells, generator=torch.Generator().manual_seed(0))
-    masks = torch.cat([part for _, part in full_size_masks(logits, torch.arange(3), valid, target, 0.6)])
-    assert masks.shape == (3, *target)
-    surface = np.stack([bilinear_surface(mask.double().numpy(), valid, target) for mask in logits])
-    cut = math.log(0.6 / 0.4)
-    decided = np.abs(surface - cut) > 1e-4
-    assert decided.mean() > 0.99
-    assert np.array_equal(masks.numpy()[decided], (surface > cut)[decided])
 
 
 def test_logits_beyond_the_photo_do_not_matter():

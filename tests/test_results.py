@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import pickle
 import sys
 from types import SimpleNamespace
@@ -11,15 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor, FashionResult
 from fashion_detr.data.annotations import Vocabulary, read_results
-from fashion_detr.masks_fashion_detr import decode_mask, encode_mask, full_size_masks
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
 from fashion_detr.ontology_fashion_detr import CATEGORIES
 from fashion_detr.results_fashion_detr import TRY_ON_GARMENTS
@@ -229,70 +224,7 @@ def test_outputs_that_still_have_gradients():
     assert torch.equal(result[0]["mask"], TOY["coat"])
 
 
-# --- masks at the photo's size ----------------------------------------------------------------------------------------
-
-
-def bilinear_samples(cells: np.ndarray, valid: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
-    """One pixel after the other, in double precision; cell centres lie at 2, 6, 10 ... pixels of the canvas."""
-    samples = np.empty(target)
-    for pixel in np.ndindex(*target):
-        places = [
-            min(max((p + 0.5) * on / of / 4 - 0.5, 0), n - 1) for p, on, of, n in zip(pixel, valid, target, cells.shape)
-        ]
-        (y, x), (down, right) = [int(place) for place in places], [place % 1 for place in places]
-        rows, columns = [y, min(y + 1, cells.shape[0] - 1)], [x, min(x + 1, cells.shape[1] - 1)]
-        samples[pixel] = [1 - down, down] @ cells[np.ix_(rows, columns)].astype(float) @ [1 - right, right]
-    return samples
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    valid=st.tuples(st.integers(1, 60), st.integers(1, 60)),
-    target=st.tuples(st.integers(1, 50), st.integers(1, 50)),
-    seed=st.integers(0, 99),
-    smooth=st.booleans(),
-)
-def test_outlines_and_noise_are_sampled_alike(valid, target, seed, smooth):
-    """Smooth masks are computed along their outline alone, noise as a whole."""
-    cells = [math.ceil(side / 4) for side in valid]
-    random = torch.Generator().manual_seed(seed)
-    logits = torch.randn(1, *cells, generator=random)
-    if smooth:
-        centre, radius = torch.rand(2, generator=random), 0.1 + 0.5 * torch.rand(1, generator=random)
-        places = torch.stack(torch.meshgrid(*(torch.linspace(0, 1, n) for n in cells), indexing="ij"), dim=-1)
-        logits = 20 * (radius - (places - centre).norm(dim=-1))[None]
-    ((query, mask),) = full_size_masks(logits, torch.arange(1), valid, target, 0.4)
-    samples, cut = bilinear_samples(logits[0].numpy(), valid, target), math.log(0.4 / 0.6)
-    decided = np.abs(samples - cut) > 1e-4
-    assert query.tolist() == [0] and mask.shape == (1, *target) and mask.dtype == torch.bool
-    assert np.array_equal(mask[0].numpy()[decided], (samples > cut)[decided])
-
-
-# --- run lengths and JSON ---------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=300, deadline=None)
-@given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
-def test_run_lengths_are_those_of_pycocotools(mask):
-    encoded = encode_mask(mask)
-    expected = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    assert encoded == {"size": list(mask.shape), "counts": expected["counts"].decode()}
-    assert np.array_equal(decode_mask(encoded), mask)
-
-
-def test_long_and_falling_runs():
-    """Numbers of several characters, and differences below zero; columns that are full join."""
-    mask = np.zeros((1500, 1100), dtype=bool)
-    mask[3:1490, 100] = mask[:, 200:900] = mask[700:, 950] = mask[-1, -1] = True
-    encoded = encode_mask(mask)
-    assert encoded["counts"] == coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode()
-    assert np.array_equal(decode_mask(encoded), mask)
-
-
-@pytest.mark.parametrize("counts", ["", "a", "PPPPPPPPPPPPPP0", "4", "12~", "é"])
-def test_broken_run_lengths_are_refused(counts):
-    with pytest.raises(ValueError, match="run lengths"):
-        decode_mask({"size": [3, 4], "counts": counts})
+# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 def test_json_and_back():
