@@ -1,4 +1,4 @@
-"""What the tests share: a model of a few thousand weights and labels for it."""
+"""What the tests share: a model of a few thousand weights, labels for it, and the names of the files it consists of."""
 
 import importlib.util
 import os
@@ -24,6 +24,22 @@ TINY_BACKBONE = {
     "hidden_sizes": [8, 16, 32, 64],
     "depths": [1, 1, 1, 1],
     "out_features": STAGES,
+}
+
+# What a saved model with its processor carries of the code.
+FLAT_FILES = {
+    f"{part}_fashion_detr.py"
+    for part in [
+        "configuration",
+        "image_processing",
+        "loss",
+        "masks",
+        "modeling",
+        "ontology",
+        "photos",
+        "pipeline",
+        "results",
+    ]
 }
 
 

@@ -33,8 +33,8 @@ def box(size: tuple[int, int], top: int, left: int, bottom: int, right: int) -> 
     return mask
 
 
-def values(image: Any, **kwargs: Any) -> torch.Tensor:
-    return processor()(image, return_tensors="pt", **kwargs).pixel_values
+def values(image: Any) -> torch.Tensor:
+    return processor()(image, return_tensors="pt").pixel_values
 
 
 # --- onto the canvas --------------------------------------------------------------------------------------------------

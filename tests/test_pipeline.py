@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import FLAT_FILES
 from PIL import Image
 from transformers import Trainer, TrainingArguments
 
@@ -30,8 +31,6 @@ from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentatio
 
 PHOTO = (64, 48)
 SIZES = [(90, 70), (40, 80), (64, 64)]
-PARTS = "configuration image_processing loss masks modeling ontology photos pipeline results"
-FLAT_FILES = {f"{part}_fashion_detr.py" for part in PARTS.split()}
 
 
 def box(top: int, left: int, bottom: int, right: int) -> torch.Tensor:

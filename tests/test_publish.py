@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import FLAT_FILES
 from huggingface_hub import ModelCard
 from PIL import Image
 
@@ -35,8 +36,6 @@ REPO_ID = "anna/my-model"
 LABELS = {3: "coat", 7: "shoe", 12: "tote bag"}
 ATTRIBUTES = {10: "plain", 21: "red"}
 SIZE = (60, 40)  # of the photos: height, width
-PARTS = "configuration image_processing loss masks modeling ontology photos pipeline results"
-FLAT_FILES = {f"{part}_fashion_detr.py" for part in PARTS.split()}
 CARD_FILES = {"README.md", "LICENSE", "handler.py", "requirements.txt"}
 MODEL_FILES = {"config.json", "preprocessor_config.json", "model.safetensors"}
 

@@ -11,10 +11,7 @@ from PIL import Image
 
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..data.dataset import Example
-from ..image_processing_fashion_detr import (
-    ATTRIBUTE_THRESHOLD,
-    FashionDetrImageProcessor,
-)
+from ..image_processing_fashion_detr import ATTRIBUTE_THRESHOLD, FashionDetrImageProcessor
 from ..masks_fashion_detr import decode_segmentation
 from ..metrics import FashionAveragePrecision
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
