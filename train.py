@@ -38,6 +38,7 @@ from fashion_detr.training.report import (
 )
 from fashion_detr.training.run_record import keep_log, usable_cores, write_record
 from fashion_detr.training.trainer import FashionTrainer
+from fashion_detr.training.weight_average import AVERAGE_FILE
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
 OVERLAYS = 8
@@ -133,6 +134,8 @@ def build_model(
     else:
         vocabulary = read_split_vocabulary(data_args.data_dir, data_args.eval_split)
     if model_args.model_name_or_path is not None:
+        if model_args.backbone is not None or model_args.backbone_weights is not None:
+            logger.info("`backbone` and `backbone_weights` are not used: `model_name_or_path` brings its own")
         model = load_for_vocabulary(model_args.model_name_or_path, vocabulary, model_args.model_config)
         return model, FashionDetrImageProcessor.from_pretrained(model_args.model_name_or_path, **canvas)
 
@@ -183,6 +186,11 @@ def build_datasets(
         if data_args.selection_images:
             selection, train = set_aside(train, data_args.selection_images, args.seed)
 
+    if args.load_best_model_at_end and (pairs := pairs_of(selection)) is not None and not any(True for _ in pairs):
+        raise ValueError(
+            "`load_best_model_at_end` chooses by photos without a single annotation: set aside more of those to learn "
+            "from (`selection_images`), name another `eval_split`, or switch it off."
+        )
     if data_args.keep_in_memory:
         train = keep_in_memory(train, num_workers=torch.get_num_threads())
     try:
@@ -218,10 +226,11 @@ def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:
     any the run starts from the beginning: the command that is repeated after every kill is the same.
 
     Raises:
-        ValueError: the named checkpoint is incomplete, damaged or not there.
+        ValueError: the named checkpoint is incomplete, damaged or not there, or `ema_decay` asks for an average that
+            it does not have.
     """
-    choice = args.resume_from_checkpoint
-    if choice is None or choice.lower() == "false":
+    choice = str(args.resume_from_checkpoint or False)  # in a file `true` is no text
+    if choice.lower() == "false":
         return None
     if choice.lower() != "true":
         reason = fault(Path(choice)) if Path(choice).is_dir() else "there is no such folder"
@@ -230,13 +239,23 @@ def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:
                 f"`resume_from_checkpoint`: {choice} cannot be gone on from, {reason}. `true` takes the last complete "
                 f"checkpoint in {args.output_dir}."
             )
-        return choice
+        return with_average(Path(choice), args)
     last = last_sound_checkpoint(Path(args.output_dir)) if Path(args.output_dir).is_dir() else None
     if last is None:
         logger.warning("There is no checkpoint in %s: starting from the beginning", args.output_dir)
         return None
     logger.info("Going on from %s", last)
-    return str(last)
+    return with_average(last, args)
+
+
+def with_average(checkpoint: Path, args: FashionTrainingArguments) -> str:
+    """The checkpoint, which has averaged weights if the run needs them. Raises ValueError if it does not."""
+    if args.ema_decay and not (checkpoint / AVERAGE_FILE).is_file():
+        raise ValueError(
+            f"`resume_from_checkpoint`: {checkpoint} has no averaged weights, it was made without `ema_decay`. Go on "
+            f"without it too, or start another run from its weights, `--model_name_or_path {checkpoint}`."
+        )
+    return str(checkpoint)
 
 
 def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -> None:

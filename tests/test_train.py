@@ -13,7 +13,17 @@ import torch
 import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
-from transformers import ResNetConfig, ResNetModel, set_seed
+from transformers import (
+    ResNetConfig,
+    ResNetForImageClassification,
+    ResNetModel,
+    SwinBackbone,
+    SwinConfig,
+    SwinForImageClassification,
+    ViTConfig,
+    ViTModel,
+    set_seed,
+)
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.cli import main
@@ -23,6 +33,7 @@ from fashion_detr.data.dataset import FashionDataset, as_rle, collate
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import FashionTrainingArguments, given_options, parse_arguments
 from fashion_detr.training.backbone_weights import LITE0_WHEEL, load_backbone_weights
+from fashion_detr.training.checkpoints import seal
 from fashion_detr.training.run_record import write_record
 from fashion_detr.training.trainer import FashionTrainer, parameter_groups
 
@@ -170,13 +181,18 @@ def test_parameter_groups():
     ]
 
 
-def test_options(tmp_path):
+def test_options(tmp_path, train_script):
     """The command line wins over the file; a number like 1e-4 is one; what does not exist is named."""
     file = tmp_path / "run.yaml"
     file.write_text("output_dir: here\nlearning_rate: 1e-4\nimage_size: [64, 48]\nmodel_config: {d_model: 64}\n")
     read, model_args, data_args, args = parse_arguments([str(file), "--max_steps", "7", "--use_cpu"], ROOT / "none")
     assert read == file and args.max_steps == 7 and args.learning_rate == 1e-4 and args.output_dir == "here"
     assert data_args.image_size == [64, 48] and model_args.model_config == {"d_model": 64}
+    file.write_text("resume_from_checkpoint: true\noutput_dir: there\naverage_tokens_across_devices: false\n")
+    args = parse_arguments([str(file), "--use_cpu"], ROOT / "none")[-1]
+    assert train_script.checkpoint_to_resume(args) is None, "there is none yet"
+    assert args.average_tokens_across_devices, "the trainer counts the instances of all processes"
+    assert "resume_from_checkpoint" not in given_options([str(file)], ROOT / "none"), "a record is of a new run"
     file.write_text("learning_rat: 1\n")
     with pytest.raises(ValueError, match="learning_rat"):
         parse_arguments([str(file)], ROOT / "none")
@@ -201,6 +217,7 @@ def test_tokens_are_not_recorded(tmp_path, monkeypatch):
 def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script):
     (tmp_path / "config.yaml").write_text("max_steps: 9\n")
     (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "scalar.yaml").write_text("image_size: 64")
     for slip, message in {
         "nosuch.yaml": "There is no configuration file nosuch.yaml. Ready ones",
         "--max_stepss=3": "there is no option --max_stepss=3. Is 'max_steps' meant?",
@@ -208,12 +225,36 @@ def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script
         "--model_name_or_path=./nowhere": "nowhere",
         '--model_config={"dropuot": 0}': "FashionDetrConfig has no field 'dropuot'. Is 'dropout' meant?",
         '--model_config={"dropout": 2}': "`dropout`",
+        "--backbone=resnet50": "`backbone` 'resnet50' and `backbone_config` in `model_config` both choose",
+        "--push_to_hub": f"`fashion-detr publish {tmp_path} --repo_id owner/name`",
+        f"{tmp_path}/scalar.yaml": "`image_size` needs 2 numbers, found 64",
         f"--resume_from_checkpoint={tmp_path}/checkpoint-9": "checkpoint-9 cannot be gone on from, there is no such",
     }.items():
         with pytest.raises(SystemExit) as stop:
             train_script.main([slip, "--use_cpu", "--output_dir", str(tmp_path)])
         assert str(stop.value).startswith("train.py: ") and message in str(stop.value)
     assert (tmp_path / "config.yaml").read_text() == "max_steps: 9\n" and (tmp_path / "metrics.json").exists()
+
+
+def test_an_average_that_was_never_made_is_missed_before_the_run(tmp_path, train_script):
+    checkpoint = tmp_path / "checkpoint-3"
+    checkpoint.mkdir()
+    seal(checkpoint)
+    for choice in (str(checkpoint), "true"):
+        options = {"output_dir": str(tmp_path), "use_cpu": True, "resume_from_checkpoint": choice}
+        assert train_script.checkpoint_to_resume(FashionTrainingArguments(**options)) == str(checkpoint)
+        with pytest.raises(ValueError, match="has no averaged weights"):
+            train_script.checkpoint_to_resume(FashionTrainingArguments(ema_decay=0.9, **options))
+
+
+def test_nothing_to_choose_a_checkpoint_by_is_missed_before_the_run(tmp_path, train_script):
+    write_data_set(tmp_path / "data")
+    held_out = tmp_path / "data" / "instances_attributes_val2020.json"
+    held_out.write_text(json.dumps(json.loads(held_out.read_text()) | {"annotations": []}))
+    options = ["--use_cpu", "--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="chooses by photos without a single annotation"):
+        train_script.prepare(options)
+    assert not (tmp_path / "out" / "config.yaml").exists()
 
 
 def test_a_run_that_starts_takes_no_credit_for_the_last_one(tmp_path, train_script):
@@ -255,6 +296,33 @@ def test_weights_of_the_wheel_fit():
     assert after["_backbone.bn1.running_var"].std() > 0
     with pytest.raises(ValueError, match="for the backbone"):
         load_backbone_weights(small_model().model.backbone, LITE0_WHEEL)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path):
+    """transformers would fill what is lacking by chance."""
+    backbone = small_model().model.backbone
+    fitting = backbone.config.to_dict() | {"num_labels": 7}
+    for name, fields in {
+        "fits": {},
+        "deeper": {"depths": [2, 1, 1, 1]},
+        "wide": {"hidden_sizes": [16, 32, 64, 128]},
+    }.items():
+        ResNetForImageClassification(ResNetConfig.from_dict(fitting | fields)).save_pretrained(tmp_path / name)
+    ViTModel(
+        ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    ).save_pretrained(tmp_path / "other")
+    load_backbone_weights(backbone, str(tmp_path / "fits"))
+    saved = ResNetForImageClassification.from_pretrained(tmp_path / "fits").resnet.embedder
+    assert torch.equal(backbone.embedder.embedder.convolution.weight, saved.embedder.convolution.weight)
+    for name in ("wide", "deeper", "other"):
+        with pytest.raises(ValueError, match=r"do not fit the resnet backbone: [0-9]+ tensors"):
+            load_backbone_weights(backbone, str(tmp_path / name))
+
+    swin = SwinConfig(
+        embed_dim=16, depths=[1] * 4, num_heads=[1] * 4, window_size=4, image_size=64, out_indices=[1, 2, 3, 4]
+    )
+    SwinForImageClassification(swin).save_pretrained(tmp_path / "swin")
+    load_backbone_weights(SwinBackbone(swin), str(tmp_path / "swin"))  # norms of its outputs are not in a classifier
 
 
 def write_data_set(folder: Path) -> None:

@@ -76,7 +76,7 @@ class DataArguments:
         lengths = {"image_size": 2, "eval_image_size": 2, "scale_range": 2, "image_mean": 3, "image_std": 3}
         for name, length in lengths.items():
             value = getattr(self, name)
-            if value is not None and len(value) != length:
+            if value is not None and not (isinstance(value, (list, tuple)) and len(value) == length):
                 raise ValueError(f"`{name}` needs {length} numbers, found {value}.")
 
     def augmentation(self) -> Augmentation:
@@ -131,6 +131,11 @@ class ModelArguments:
         for name in self.model_config:
             if name not in known:
                 raise ValueError(f"`model_config`: FashionDetrConfig has no field {name!r}.{_hint(str(name), known)}")
+        if self.backbone is not None and "backbone_config" in self.model_config:
+            raise ValueError(
+                f"`backbone` {self.backbone!r} and `backbone_config` in `model_config` both choose a backbone: leave "
+                "out one of them, or take a configuration file that has none."
+            )
 
 
 @dataclass
@@ -160,6 +165,8 @@ class FashionTrainingArguments(TrainingArguments):
         # The columns are the prepared sample, and the labels are three lists of tensors.
         self.remove_unused_columns = False
         self.label_names = ["mask_labels", "class_labels", "attribute_labels"]
+        # FashionTrainer counts the instances of all processes, for which the Trainer then makes up.
+        self.average_tokens_across_devices = True
         # Without an accelerator transformers wants to be told so before it allows mixed precision.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.use_cpu and self.bf16 and torch.backends.cpu.get_cpu_capability() in CAPABILITIES_WITHOUT_BF16:
@@ -169,6 +176,11 @@ class FashionTrainingArguments(TrainingArguments):
             self.bf16 = False
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"`ema_decay` has to lie in [0, 1), found {self.ema_decay}.")
+        if self.push_to_hub:
+            raise ValueError(
+                "`push_to_hub` would upload the model before its figures and its card are made. Train without it, "
+                f"then: `fashion-detr publish {self.output_dir} --repo_id owner/name`."
+            )
         if self.sync_batch_norm and self.use_cpu:
             raise ValueError("`sync_batch_norm` needs accelerators: torch has no synchronised batch norm on the CPU.")
         super().__post_init__()
@@ -199,12 +211,16 @@ def parse_arguments(
 def given_options(arguments: Sequence[str], default_config: Path) -> dict[str, Any]:
     """
     What `parse_arguments` reads, as far as it differs from the defaults: the content of a configuration file. Tokens
-    are left out, since a run's folder is published.
+    are left out, since a run's folder is published, and what a run went on from, since the file is for a new one.
     """
     _, parser, arguments = _parser(arguments, default_config)
     defaults = vars(_new_parser().parse_args([]))
     given = vars(parser.parse_args(arguments))
-    return {name: given[name] for name in given if given[name] != defaults[name] and not name.endswith("_token")}
+    return {
+        name: value
+        for name, value in given.items()
+        if value != defaults[name] and not name.endswith("_token") and name != "resume_from_checkpoint"
+    }
 
 
 def _parser(arguments: Sequence[str], default_config: Path) -> tuple[Path, HfArgumentParser, list[str]]:

@@ -36,11 +36,35 @@ def load_backbone_weights(backbone: PreTrainedModel, source: str) -> None:
             f"own weights, or {LITE0_WHEEL!r} for tf_efficientnet_lite0."
         )
     else:
-        backbone_class = MODEL_FOR_BACKBONE_MAPPING[type(backbone.config)]
-        weights = backbone_class.from_pretrained(source, config=backbone.config).state_dict()
+        weights = _transformers_weights(backbone, source)
     backbone.load_state_dict(weights)
     count = sum(tensor.numel() for tensor in weights.values())
     logger.info("Backbone weights: %d tensors, %.1f M numbers, from %s", len(weights), count / 1e6, source)
+
+
+def _transformers_weights(backbone: PreTrainedModel, source: str) -> dict[str, torch.Tensor]:
+    backbone_class = MODEL_FOR_BACKBONE_MAPPING[type(backbone.config)]
+    loaded, report = backbone_class.from_pretrained(
+        source, config=backbone.config, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    # transformers would fill what is lacking by chance. A classifier has no norms of the backbone's outputs, and old
+    # checkpoints do not count their batches.
+    lacking = [
+        name
+        for name in report["missing_keys"]
+        if not name.startswith("hidden_states_norms.") and not name.endswith(".num_batches_tracked")
+    ]
+    # Further layers are those of a larger backbone; beside the layers there may be anything, such as a classifier.
+    parts = {name.split(".")[0] for name in backbone.state_dict()}
+    names = (name.removeprefix(f"{backbone.base_model_prefix}.") for name in report["unexpected_keys"])
+    further = [name for name in names if name.split(".")[0] in parts]
+    unfit = sorted([*lacking, *further, *(name for name, *_ in report["mismatched_keys"])])
+    if unfit:
+        raise ValueError(
+            f"The weights {source!r} do not fit the {backbone.config.model_type} backbone: {len(unfit)} tensors are "
+            f"missing, too many or of another shape, {unfit[0]!r} among them."
+        )
+    return loaded.state_dict()
 
 
 def _timm_weights(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -166,8 +166,10 @@ class FashionTrainer(Trainer):
             if self.average is not None:
                 self.average.save(checkpoint)
         limit, self.args.save_total_limit = self.args.save_total_limit, None
-        super()._save_checkpoint(model, trial)
-        self.args.save_total_limit = limit
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()  # every process has written its part
         if self.args.should_save:
             seal(checkpoint)
