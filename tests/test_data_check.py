@@ -296,7 +296,10 @@ def test_a_training_split_needs_an_instance_to_learn_from(tmp_path, annotations,
     assert (finding.split, finding.severity, finding.count) == ("train", "error", 1)
     assert finding.kind == "training splits without an instance to learn from"
     assert found in finding.offenders[0]
-    assert check_data_set(tmp_path, ["val", "train"]).can_train, "to be judged by, such photos serve as well"
+    judged = check_data_set(tmp_path, ["val", "train"])
+    assert judged.can_train, "to be judged by, such photos serve as well"
+    nothing = "splits without an annotation, on which nothing can be measured"
+    assert (nothing in [one.kind for one in judged.findings]) is (annotations == [])
 
     broken = annotation(16, segmentation=SQUARE)  # it would be learnt from if it were repaired
     write(tmp_path, "train", healthy() | {"annotations": [*annotations, broken]})

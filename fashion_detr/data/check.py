@@ -118,6 +118,8 @@ def check_data_set(data_dir: Path, splits: Sequence[str] = ("train", "val")) -> 
             unlearnable = _check_masks(sound, errors, warnings)
             if split == splits[0] and unlearnable == len(content["annotations"]):
                 errors.add("training splits without an instance to learn from", _told_unlearnable(unlearnable))
+            elif not content["annotations"]:
+                warnings.add("splits without an annotation, on which nothing can be measured", annotation_file.name)
             _check_images(data_dir, split, annotation_file, sound["images"], errors)
         findings += [*errors, *warnings]
     findings += _compare_vocabularies(vocabularies)
@@ -427,15 +429,13 @@ def _check_images(
         return
     try:
         files = find_images(data_dir, split, annotation_file)
-        there = files.names()
+        missing = set(files.missing([image["file_name"] for image in images]))
     except (OSError, ValueError) as error:
         errors.add("image folders or archives that are not found", str(error))
         return
-    errors.add(
-        "missing image files", *[repr(image["file_name"]) for image in images if image["file_name"] not in there]
-    )
+    errors.add("missing image files", *[repr(image["file_name"]) for image in images if image["file_name"] in missing])
     for image in images:
-        if image["file_name"] in there:
+        if image["file_name"] not in missing:
             _check_header(files, image, errors)
 
 

@@ -271,9 +271,7 @@ def _decode_segmentation(encoded: dict[str, Any]) -> list[list[float]] | dict[st
 
 
 def _check_image_files(file_names: list[str], images: ImageFiles, annotation_file: Path) -> None:
-    there = images.names()
-    missing = [name for name in file_names if name not in there]
-    if missing:
+    if missing := images.missing(file_names):
         raise FileNotFoundError(
             f"{len(missing)} of the {len(file_names)} images of {annotation_file} are missing in {images.folder}: "
             f"{first_cases(missing)}"

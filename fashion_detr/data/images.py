@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from posixpath import normpath  # "./a.jpg" is a.jpg
 from typing import Any, BinaryIO
 
 import PIL.Image
@@ -31,17 +32,21 @@ class ImageFiles:
     folder: Path
     prefix: str | None = None
 
-    def names(self) -> set[str]:
-        """The file names that are there, as the annotation file writes them."""
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Which file names of an annotation file are not there."""
         if self.prefix is None:
-            files = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
-            return {file.relative_to(self.folder).as_posix() for file in files}
-        start = len(self.prefix)
-        return {name[start:] for name in _archive(str(self.folder)).namelist() if name.startswith(self.prefix)}
+            files = (Path(folder, name) for folder, _, inside in os.walk(self.folder) for name in inside)
+            there = {file.relative_to(self.folder).as_posix() for file in files}
+        else:
+            members = _archive(str(self.folder)).namelist()
+            there = {name.removeprefix(self.prefix) for name in members if name.startswith(self.prefix)}
+        return [name for name in names if normpath(name) not in there]
 
     def url(self, name: str) -> str:
         """What `open_image_file`, and the Image feature of `datasets`, find the photo by."""
-        return str(self.folder / name) if self.prefix is None else f"{ZIP_URL}{self.prefix}{name}::{self.folder}"
+        if self.prefix is None:
+            return str(self.folder / name)
+        return f"{ZIP_URL}{self.prefix}{normpath(name)}::{self.folder}"
 
     def open(self, name: str) -> BinaryIO:
         """The photo's bytes. Raises OSError if it cannot be read."""
@@ -74,7 +79,7 @@ def find_images(data_dir: Path, split: str, annotation_file: Path) -> ImageFiles
         if (folder / name).is_file():
             return ImageFiles(folder)
     for archive in archives:
-        for prefix in _prefixes(archive, name):
+        for prefix in _prefixes(archive, normpath(name)):
             return ImageFiles(archive, prefix)
     what = f"{name!r}, the first image of {annotation_file}"
     raise FileNotFoundError(not_found(what, [*folders, *archives], data_dir))
