@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, linear, pad
 from transformers import PreTrainedModel, set_seed
 
 from fashion_detr import FashionDetrForInstanceSegmentation
@@ -54,6 +54,19 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+class EightBitLinear(nn.Module):
+    """As libraries that quantise leave a layer: its weight consists of whole numbers."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.step = layer.weight.detach().abs().max() / 127
+        self.register_buffer("weight", (layer.weight.detach() / self.step).round().to(torch.int8))
+        self.bias = layer.bias
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return linear(features, self.step * self.weight, self.bias)
 
 
 class PatchBackbone(nn.Module):
@@ -337,6 +350,30 @@ def test_inference_exports_with_batch_and_canvas_left_open(tiny_model):
     for count, height, width, sizes in ((2, 64, 96, [(41, 96), (64, 50)]), (3, 128, 64, [(128, 64), (9, 9), (70, 30)])):
         inputs = (photos(count, height, width), mask_of(sizes, height, width))
         assert largest_difference(tiny_model(*inputs), exported(*inputs)) < 1e-5
+
+
+def test_weights_that_wait_on_disk(tiny_model, tmp_path):
+    """`device_map` may split the model anywhere but inside `model.model`, whose stages share modules."""
+    expected = tiny_model(photos())
+    tiny_model.save_pretrained(tmp_path / "saved")
+    split = FashionDetrForInstanceSegmentation.from_pretrained(
+        tmp_path / "saved",
+        device_map={"model": "disk", "class_head": "cpu", "attribute_head": "disk"},
+        offload_folder=tmp_path / "weights",
+    )
+    assert largest_difference(expected, split(photos())) < 1e-5
+    assert "FashionDetrModel" in tiny_model._no_split_modules
+
+
+def test_attributes_of_quantised_weights(tiny_model):
+    """Nothing may take its type from a weight."""
+    expected = tiny_model(photos()).attribute_queries_logits
+    quantised = copy.deepcopy(tiny_model)
+    for module in list(quantised.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, nn.Linear):
+                setattr(module, name, EightBitLinear(part))
+    assert (quantised(photos()).attribute_queries_logits - expected).abs().max() < 0.2 * expected.std()
 
 
 def test_padding_that_follows_the_input_is_fixed():

@@ -434,10 +434,10 @@ class FashionDetrBoxCode(nn.Sequential):
         d = config.d_model
         super().__init__(nn.Linear(8 * 2 * OCTAVES, d), nn.ReLU(), nn.Linear(d, d))
 
-    def forward(self, edges: torch.Tensor) -> torch.Tensor:
+    def forward(self, edges: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         phase = edges[..., None] * (torch.pi * 2 ** torch.arange(OCTAVES, device=edges.device))
         code = torch.cat([phase.sin(), phase.cos()], dim=-1).flatten(-2)
-        return super().forward(code.to(self[0].weight.dtype))
+        return super().forward(code.to(dtype))  # not the weights' own, which are integers where they are quantised
 
 
 def render(
@@ -503,11 +503,12 @@ class FashionDetrAttributeStream(nn.Module):
         edges: torch.Tensor,
         evidence_kept: torch.Tensor | None,
     ) -> torch.Tensor:
+        dtype = attribute_queries.dtype
         modulation = self.modulation(attribute_queries)
         evidence = torch.cat([level.to(modulation.dtype) * modulation for level in rendered], dim=-1)
         if evidence_kept is not None:
             evidence = evidence * evidence_kept
-        hidden = self.render_norm(attribute_queries + self.render_proj(evidence) + self.box_code(edges))
+        hidden = self.render_norm(attribute_queries + self.render_proj(evidence) + self.box_code(edges, dtype))
         hidden = self.attribute_norm(hidden + self.attribute_attention(hidden, hidden))
         return self.attribute_feed_forward_norm(hidden + self.attribute_feed_forward(hidden))
 
@@ -534,8 +535,8 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         attribute_queries: torch.Tensor,
         regions: list[torch.Tensor],
         memory: FashionDetrMemory,
-        mask_head: FashionDetrMaskHead,
-        attribute_stream: FashionDetrAttributeStream,
+        mask_head: Callable[..., torch.Tensor],
+        attribute_stream: Callable[..., torch.Tensor],
     ) -> DecoderStageOutput:
         if self.config.internal_attention:
             attended = self.internal_attention(queries, memory.keys, memory.values, region_biases(regions, memory))
@@ -598,7 +599,7 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = True  # `num_items_in_batch`
-    _no_split_modules = ["FashionDetrDecoderStage"]
+    _no_split_modules = ["FashionDetrModel"]  # its stages share modules, and all that they read of a photo
     _supports_sdpa = True
     _supports_attention_backend = True
 
@@ -727,9 +728,11 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
             initial_masks = mask_logits(kernels, memory.fused)
 
         stage_states = []
+        # As functions: modules among its arguments would be moved by what loads a stage's weights only when it runs.
+        shared = (self.mask_head.__call__, self.attribute_stream.__call__)
         regions = mask_pyramid(mask_logits(kernels, memory.coarse), memory.level_shares[COARSE_LEVEL:])
         for stage in self.stages:
-            state = stage(queries, attribute_queries, regions, memory, self.mask_head, self.attribute_stream)
+            state = stage(queries, attribute_queries, regions, memory, *shared)
             queries, attribute_queries, regions = state.queries, state.attribute_queries, state.regions
             stage_states.append(state)
 
@@ -914,7 +917,8 @@ class PaddedConv2d(nn.Conv2d):
     Convolution of maps whose sides are multiples of its stride, with TensorFlow's padding: an odd pixel comes last.
 
     timm's own, `Conv2dSame`, works the padding out from the size of every input. Here all canvases consist of whole
-    cells, so that it never changes, and only so can a model be exported whose canvas is left open.
+    cells, so that it never changes, and only so can a model be exported whose canvas is left open: to
+    multiples of the largest stride, if the example's sides are such.
     """
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
