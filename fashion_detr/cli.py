@@ -175,7 +175,7 @@ def _summary(objects: "FashionResult") -> str:
 
 def _list_photos(paths: Sequence[Path]) -> list[Path]:
     """The photos themselves and those in the folders, each once; hidden files are left out of folders."""
-    photos: dict[Path, Path] = {}
+    photos: dict[str, Path] = {}
     for path in paths:
         found = [path]
         if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
@@ -187,7 +187,7 @@ def _list_photos(paths: Sequence[Path]) -> list[Path]:
             if not found:
                 raise CommandError(f"The folder {path} holds no photo ({', '.join(PHOTO_SUFFIXES)}).")
         for photo in found:
-            photos.setdefault(photo.resolve(), photo)
+            photos.setdefault(os.path.realpath(photo), photo)  # Path.resolve raises for links in a circle
     return list(photos.values())
 
 
@@ -209,11 +209,11 @@ def _result_names(photos: Sequence[Path]) -> list[str]:
 
 def _check_output(output: Path, photos: Sequence[Path], results: Sequence[Path]) -> None:
     """Makes the folder for the results, unless one of them would replace a photo."""
-    originals = {photo.resolve() for photo in photos}
+    originals = set(map(os.path.realpath, photos))
     for result in results:
         for suffix in RESULT_SUFFIXES:
             path = result.with_name(result.name + suffix)
-            if path.resolve() in originals:
+            if os.path.realpath(path) in originals:
                 raise CommandError(f"The results would replace the photo {path}. Choose another --output folder.")
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -11,13 +11,15 @@ from PIL import Image
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
-from transformers.utils import is_torchvision_available
+from transformers.utils import is_torchvision_available, logging
 
 from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig
 from .masks_fashion_detr import decode_segmentation, encode_mask, full_size_masks, logit, mask_box
 from .ontology_fashion_detr import PART_OF
 from .photos_fashion_detr import open_image, to_rgb
 from .results_fashion_detr import FashionResult, whole_number
+
+logger = logging.get_logger(__name__)
 
 if is_torchvision_available():
     from torchvision.transforms.v2 import functional as tvF
@@ -103,7 +105,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         if annotations is not None:
             if len(annotations) != len(images):
                 raise ValueError(f"One annotation an image is needed: {len(images)} images, {len(annotations)} given.")
-            config = config or FashionDetrConfig()
+            config = _vocabulary(config)
             labels = [
                 self._labels(annotation, image.shape[-2:], config, **kwargs)
                 for annotation, image in zip(annotations, images)
@@ -130,8 +132,13 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             image = np.array(to_rgb(image))
             kwargs["input_data_format"] = "channels_last"
         else:
+            if isinstance(image, np.ndarray):
+                # Torch takes neither mirrored views (`[..., ::-1]` makes BGR RGB) nor a foreign byte order.
+                image = np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("="))
             if image.dtype in (np.uint16, torch.uint16):
                 image = (np.asarray(image) // 257).astype(np.uint8)
+            elif image.dtype in (np.bool_, torch.bool):
+                image = np.asarray(image).astype(np.uint8) * 255
             if image.shape[-1] == 3 and image.shape[0] != 3:
                 # The library would take a photo of one row, (1, W, 3), for a greyscale one, (1, H, W).
                 kwargs["input_data_format"] = kwargs.get("input_data_format") or "channels_last"
@@ -158,6 +165,11 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             if 0 in image.shape:
                 raise ValueError(
                     f"Image {number} has no pixels: {image.shape[-2]} x {image.shape[-1]} (height x width)."
+                )
+            if do_rescale and image.is_floating_point() and 0 < image.max() <= 1:
+                logger.warning_once(
+                    "An image of floats has no value above 1, where 0 to 255 are expected, and is taken as black. "
+                    "If its values are 0 to 1, as `ToTensor` makes them, pass `do_rescale=False`."
                 )
             height, width = self._placed_size(image.shape[-2:], size, do_resize)
             if (height, width) != tuple(image.shape[-2:]):
@@ -266,7 +278,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         _check_top_k(top_k)
         _check_fraction("mask_threshold", mask_threshold, with_ends=False)
         cut = logit(mask_threshold)
-        config = config or FashionDetrConfig()
+        config = _vocabulary(config)
         attribute_thresholds = _attribute_thresholds(attribute_threshold, config)
         results = []
         images = self._images(outputs, config, mask_threshold)
@@ -380,7 +392,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             ValueError: as `post_process_fashion`.
         """
         _check_top_k(top_k)
-        config = config or FashionDetrConfig()
+        config = _vocabulary(config)
         attribute_ids = np.asarray(config.attribute_ids)
         thresholds = _attribute_thresholds(attribute_threshold, config).numpy()
         results = []
@@ -448,13 +460,37 @@ class FashionDetrImageProcessor(TorchvisionBackend):
     def _targets(outputs, target_sizes) -> list[tuple[int, int]]:
         if target_sizes is None:
             return [tuple(size) for size in outputs.valid_sizes.tolist()]
-        target_sizes = [tuple(int(side) for side in size) for size in target_sizes]
-        if len(target_sizes) != len(outputs.class_queries_logits):
+        try:
+            sizes = [tuple(int(side) for side in size) for size in target_sizes]
+        except (TypeError, ValueError):
+            sizes = [()]
+        if not all(len(size) == 2 and min(size) > 0 for size in sizes):
+            raise ValueError(f"`target_sizes` needs (height, width) in pixels for every image, found {target_sizes}.")
+        if len(sizes) != len(outputs.class_queries_logits):
             raise ValueError(
-                f"One target size an image is needed: {len(outputs.class_queries_logits)} images, "
-                f"{len(target_sizes)} sizes."
+                f"One target size an image is needed: {len(outputs.class_queries_logits)} images, {len(sizes)} sizes."
             )
-        return target_sizes
+        if any(map(_is_turned, sizes, outputs.valid_sizes.tolist())):
+            logger.warning_once(
+                "A photo is upright and its target size lies on its side, or the other way round. The image processor "
+                "turns photos as their EXIF data say: take the size after `ImageOps.exif_transpose(photo)`."
+            )
+        return sizes
+
+
+def _vocabulary(config: FashionDetrConfig | None) -> FashionDetrConfig:
+    """The configuration, by default that of Fashionpedia's ontology. Raises ValueError for anything else."""
+    if config is None:
+        return FashionDetrConfig()
+    if not hasattr(config, "id2attribute"):  # its class is another one where it came with a model
+        raise ValueError(f"`config` has to be the model's, `model.config`, found {type(config).__name__}.")
+    return config
+
+
+def _is_turned(size: tuple[int, int], valid_size: list[int]) -> bool:
+    """Whether two (height, width) are clearly portrait and landscape; small sides are rounded."""
+    ratios = [height / width for height, width in (size, valid_size)]
+    return min(ratios) < 0.9 and max(ratios) > 1.1
 
 
 def decode_instances(

@@ -51,11 +51,12 @@ def open_image(source, max_pixels: int = MAX_PIXELS, timeout: float | None = Non
 
 
 def _fetch(url: str, timeout: float | None) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "fashion-detr"})  # some servers refuse Python's own
     try:
+        # Some servers refuse Python's own name.
+        request = urllib.request.Request(url, headers={"User-Agent": "fashion-detr"})
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             content = answer.read(MAX_FETCHED_BYTES + 1)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise ValueError(f"{url} cannot be fetched: {error}") from error
     if len(content) > MAX_FETCHED_BYTES:
         raise ValueError(f"{url} is no photo: its file is larger than {MAX_FETCHED_BYTES / 1e6:,.0f} MB.")
@@ -91,6 +92,8 @@ def _load(image: Image.Image, max_pixels: int) -> None:
             raise ValueError("an EPS file is a program, which is not run here. Save it as PNG or JPEG first.")
     try:
         image.load()
+    except AssertionError as error:  # Pillow's only word for it
+        raise ValueError("its file has been closed. Use it inside its `with`, or call its `load` there.") from error
     except DAMAGED as error:
         raise ValueError(f"{error}. Is the file complete, and a photo?") from error
 
@@ -116,11 +119,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values.
         values = np.asarray(image, dtype=np.float32)
-        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and values.max() > 255)
+        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and values.max(initial=0) > 255)
         image = Image.fromarray((values / (257 if is_16_bit else 1)).clip(0, 255).astype(np.uint8))
     if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
         image = image.convert(image.mode.upper())
-    if "A" in image.getbands() or "transparency" in image.info:
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -57,7 +57,7 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
         own = {name: kwargs[name] for name in ("attribute_threshold", "top_k") if name in kwargs}
         return preprocess, forward, postprocess | own
 
-    def __call__(self, inputs, **kwargs) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+    def __call__(self, inputs=None, **kwargs) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
         """
         Finds the objects of one photo, or of several.
 
@@ -87,6 +87,7 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
             ValueError: something that is no photo, or an argument that cannot be.
             FileNotFoundError: there is no such file, if a path object names it.
         """
+        inputs = kwargs.pop("images", inputs)  # the base class's former name
         if isinstance(inputs, (list, tuple)) and not inputs:
             return []  # the base class would look at the first one
         return super().__call__(inputs, **kwargs)

@@ -3,6 +3,7 @@
 import json
 import operator
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,12 @@ class FashionResult(list):
         if type(self).__module__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
             return list, (list(self),)
         return type(self), (list(self), self.image_size)
+
+    def __copy__(self) -> "FashionResult":
+        return type(self)(self, self.image_size)
+
+    def __deepcopy__(self, memo: dict) -> "FashionResult":
+        return type(self)(deepcopy(list(self), memo), self.image_size)
 
     def keep(self, positions: Iterable[int]) -> "FashionResult":
         """

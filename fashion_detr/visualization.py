@@ -230,7 +230,7 @@ def _visible_parts(shapes: list[_Shape], top_layer: np.ndarray) -> list[np.ndarr
 
 def _label(entry: dict[str, Any], max_attributes: int, style: _Style) -> _Label:
     """Class and score, and below them the first attributes in smaller text."""
-    title = entry["label"].split()
+    title = entry["label"].split() or [""]
     if entry["score"] is not None:
         title[-1] += f" {entry['score']:.2f}"
     attributes = ", ".join(attribute["name"] for attribute in entry["attributes"][:max_attributes]).split()

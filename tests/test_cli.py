@@ -187,7 +187,10 @@ def test_folder_gives_its_photos_once(model_folder, tmp_path):
     for name in ("b.JPG", "a.png", "._a.png"):
         photo().save(folder / name, format="PNG")
     (folder / "notes.txt").write_text("no photo")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
     assert run(model_folder, tmp_path / "out", folder, folder / "a.png") == 0
+    assert run(model_folder, tmp_path / "some", folder / "circle.png", folder / "a.png") == 1
+    assert sorted(file.name for file in (tmp_path / "some").iterdir()) == ["a.json", "a.png"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.json", "a.png", "b.json", "b.png"]
 
 

@@ -95,6 +95,8 @@ def test_all_kinds_of_input_agree(tmp_path):
         torch.from_numpy(image).permute(2, 0, 1),
         image.transpose(2, 0, 1),
         image.astype(np.uint16) * 257,
+        (image.astype(np.uint16) * 257).astype(">u2"),
+        np.ascontiguousarray(image[:, ::-1, ::-1])[:, ::-1, ::-1],  # a mirrored photo of OpenCV, put right
         str(tmp_path / "photo.png"),
         tmp_path / "photo.png",
         [Image.fromarray(image)],
@@ -105,6 +107,17 @@ def test_all_kinds_of_input_agree(tmp_path):
     assert torch.equal(values(narrow), values(Image.fromarray(narrow)))
     grey = np.repeat(image[..., :1], 3, axis=-1)
     assert torch.equal(values(image[..., :1]), values(grey))
+    bright = grey > 127
+    for black_or_white in (bright, torch.from_numpy(bright)):
+        assert torch.equal(values(black_or_white), values(bright.astype(np.uint8) * 255))
+
+
+def test_floats_that_are_scaled_already_are_noticed(caplog):
+    scaled = torch.from_numpy(pixels()).permute(2, 0, 1) / 255
+    FashionDetrImageProcessor()(scaled, do_rescale=False)
+    assert not caplog.text
+    FashionDetrImageProcessor()(scaled)
+    assert "do_rescale=False" in caplog.text
 
 
 def test_batch_equals_single():
@@ -361,6 +374,22 @@ def test_a_vocabulary_of_another_size_is_refused():
         found(config=FashionDetrConfig(id2attribute={0: "red"}))
     with pytest.raises(ValueError, match="target size"):
         FashionDetrImageProcessor().post_process_fashion(outfit_outputs(), target_sizes=[PHOTO, PHOTO])
+    for no_config in ({}, {"num_labels": 3}):
+        with pytest.raises(ValueError, match=r"`config` has to be .*model\.config`, found dict"):
+            found(config=no_config)
+
+
+@pytest.mark.parametrize("sizes", [PHOTO, [None], [(-5, 10)], [(0, 10)], [(480, 320, 3)], [(480,)], 480])
+def test_what_is_no_target_size_is_named(sizes):
+    with pytest.raises(ValueError, match=r"needs \(height, width\) in pixels for every image, found"):
+        FashionDetrImageProcessor().post_process_fashion(outfit_outputs(), target_sizes=sizes)
+
+
+def test_a_target_size_on_its_side_is_noticed(caplog):
+    FashionDetrImageProcessor().post_process_fashion(outfit_outputs(), target_sizes=[(330, 320)])
+    assert not caplog.text
+    FashionDetrImageProcessor().post_process_fashion(outfit_outputs(), target_sizes=[PHOTO[::-1]])
+    assert "exif_transpose" in caplog.text
 
 
 def test_coco_results_use_the_datasets_ids():

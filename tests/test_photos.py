@@ -1,6 +1,7 @@
 """Photos of every kind and state of file: the processor sees the same pixels, or says what is wrong with them."""
 
 import io
+import re
 import struct
 import zlib
 from typing import Any
@@ -57,7 +58,7 @@ def test_colours_multiplied_by_their_alpha(mode):
     assert torch.equal(values(picture.convert(mode)), values(expected))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "I", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LAB", "I", "F"])
 def test_modes_are_converted(mode):
     picture = Image.fromarray(pixels()).convert("L" if mode in "IF" else "RGB").convert(mode)
     expected = picture.convert("L" if mode in "IF" else "RGB").convert("RGB")
@@ -91,11 +92,19 @@ def test_broken_files_are_named(tmp_path):
     cut, text = tmp_path / "cut.jpg", tmp_path / "text.jpg"
     cut.write_bytes(stored.getvalue()[:3000])
     text.write_text("no photo")
+    Image.fromarray(pixels()).save(tmp_path / "good.png")
     for path in (cut, text):
         with pytest.raises(ValueError, match=path.name):
             values(path)
     with pytest.raises(ValueError, match="complete"):
         values(Image.open(cut))
+    with Image.open(text.with_name("good.png")) as closed:
+        pass
+    with pytest.raises(ValueError, match="its file has been closed"):
+        values(closed)
+    for url in ("http://localhost/\u00e4.jpg", "http://[::1/x.jpg"):
+        with pytest.raises(ValueError, match=re.escape(f"{url} cannot be fetched")):
+            values(url)
     with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
         values(tmp_path / "absent.jpg")
     for folder in (tmp_path, str(tmp_path)):

@@ -100,13 +100,15 @@ def test_toy_layers_come_back_whole(segment):
 def test_options(segment, arguments, labels, attributes):
     """The same in the call and for all calls of a pipeline."""
     always = FashionDetrPipeline(segment.model, image_processor=segment.image_processor, **arguments)
-    for segments in (segment(photo(), **arguments), always(photo())):
+    for segments in (segment(photo(), **arguments), always(photo()), segment(images=photo(), **arguments)):
         assert [one["label"] for one in segments] == labels and len(segments[0]["attributes"]) == attributes
 
 
 def test_what_it_cannot_do_is_said(segment, tmp_path):
     with pytest.raises(ValueError, match=r"instances apart.*'semantic'"):
         segment(photo(), subtask="semantic")
+    with pytest.raises(ValueError, match="without an inputs argument"):
+        segment()
     with pytest.raises(ValueError, match=r"keep their overlaps.*overlap_mask_area_threshold=0\.5"):
         segment(photo(), overlap_mask_area_threshold=0.5)
     (tmp_path / "text.jpg").write_text("no photo")

@@ -28,6 +28,7 @@ for name in ("fashion_detr", "scipy", "pycocotools"):
 LOAD_AND_SAVE_AGAIN = (
     BLOCK
     + """
+import copy
 import torch
 from PIL import Image
 from transformers import (
@@ -49,6 +50,8 @@ with torch.no_grad():
 found["garments"] = processor.post_process_fashion(
     outputs, target_sizes=[Image.open(photo).size[::-1]], config=model.config, threshold=0.0
 )[0]
+for twin in (copy.copy(found["garments"]), copy.deepcopy(found["garments"])):
+    assert twin.image_size == found["garments"].image_size and len(twin) == len(found["garments"])
 model.save_pretrained(second)
 processor.save_pretrained(second)
 segment = pipeline("image-segmentation", model=first, trust_remote_code=True)
