@@ -69,7 +69,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         Args:
             images (image or list of images):
                 PIL images, paths, the `bytes` of image files, or `np.ndarray` or `torch.Tensor`, `(H, W, 3)` or
-                `(3, H, W)`, values 0 to 255.
+                `(3, H, W)`, values 0 to 255 (16-bit integers: to 65535), or booleans.
             annotations (`dict` or list of `dict`, *optional*):
                 One `{"image_id": ..., "annotations": [...]}` an image, with Fashionpedia's annotation dictionaries:
                 `category_id`, `attribute_ids` and `segmentation` as polygons, uncompressed or compressed run lengths,
@@ -252,7 +252,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             outputs ([`FashionDetrForInstanceSegmentationOutput`]):
                 Output of the model.
             target_sizes (list of B `(height, width)`, *optional*):
-                Original sizes of the photos; without it masks have the size of the photo on the canvas.
+                Original sizes of the upright photos, in pixels; without it masks have the size of the photo on the
+                canvas.
             config ([`FashionDetrConfig`], *optional*):
                 The model's vocabulary; Fashionpedia's by default.
             threshold (`float`, *optional*, defaults to 0.5):
