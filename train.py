@@ -186,7 +186,8 @@ def build_datasets(
         if data_args.selection_images:
             selection, train = set_aside(train, data_args.selection_images, args.seed)
 
-    if args.load_best_model_at_end and (pairs := pairs_of(selection)) is not None and not any(True for _ in pairs):
+    judged = pairs_of(selection)
+    if args.load_best_model_at_end and judged is not None and next(iter(judged), None) is None:
         raise ValueError(
             "`load_best_model_at_end` chooses by photos without a single annotation: set aside more of those to learn "
             "from (`selection_images`), name another `eval_split`, or switch it off."

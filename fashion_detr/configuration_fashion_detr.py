@@ -238,6 +238,15 @@ class FashionDetrConfig(PreTrainedConfig):
                 )
 
 
+def vocabulary_of(config: FashionDetrConfig | None) -> FashionDetrConfig:
+    """The configuration, by default that of Fashionpedia's ontology. Raises ValueError for anything else."""
+    if config is None:
+        return FashionDetrConfig()
+    if not hasattr(config, "id2attribute"):  # its class is another one where it came with a model
+        raise ValueError(f"`config` has to be the model's, `model.config`, found {type(config).__name__}.")
+    return config
+
+
 def _with_integer_keys(mapping: dict) -> dict:
     return {int(key): value for key, value in mapping.items()}
 

@@ -13,7 +13,7 @@ from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
 from transformers.utils import is_torchvision_available, logging
 
-from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig
+from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig, vocabulary_of
 from .masks_fashion_detr import decode_segmentation, encode_mask, full_size_masks, logit, mask_box
 from .ontology_fashion_detr import PART_OF
 from .photos_fashion_detr import open_image, to_rgb
@@ -105,7 +105,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         if annotations is not None:
             if len(annotations) != len(images):
                 raise ValueError(f"One annotation an image is needed: {len(images)} images, {len(annotations)} given.")
-            config = _vocabulary(config)
+            config = vocabulary_of(config)
             labels = [
                 self._labels(annotation, image.shape[-2:], config, **kwargs)
                 for annotation, image in zip(annotations, images)
@@ -279,7 +279,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         _check_top_k(top_k)
         _check_fraction("mask_threshold", mask_threshold, with_ends=False)
         cut = logit(mask_threshold)
-        config = _vocabulary(config)
+        config = vocabulary_of(config)
         attribute_thresholds = _attribute_thresholds(attribute_threshold, config)
         results = []
         images = self._images(outputs, config, mask_threshold)
@@ -393,7 +393,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             ValueError: as `post_process_fashion`.
         """
         _check_top_k(top_k)
-        config = _vocabulary(config)
+        config = vocabulary_of(config)
         attribute_ids = np.asarray(config.attribute_ids)
         thresholds = _attribute_thresholds(attribute_threshold, config).numpy()
         results = []
@@ -477,15 +477,6 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 "turns photos as their EXIF data say: take the size after `ImageOps.exif_transpose(photo)`."
             )
         return sizes
-
-
-def _vocabulary(config: FashionDetrConfig | None) -> FashionDetrConfig:
-    """The configuration, by default that of Fashionpedia's ontology. Raises ValueError for anything else."""
-    if config is None:
-        return FashionDetrConfig()
-    if not hasattr(config, "id2attribute"):  # its class is another one where it came with a model
-        raise ValueError(f"`config` has to be the model's, `model.config`, found {type(config).__name__}.")
-    return config
 
 
 def _is_turned(size: tuple[int, int], valid_size: list[int]) -> bool:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
-from .configuration_fashion_detr import FashionDetrConfig
+from .configuration_fashion_detr import FashionDetrConfig, vocabulary_of
 from .masks_fashion_detr import decode_mask, encode_mask, mask_box, mask_window
 from .ontology_fashion_detr import PART_OF
 from .photos_fashion_detr import to_rgb
@@ -259,9 +259,9 @@ class FashionResult(list):
             (compressed run lengths) and `score`.
 
         Raises:
-            ValueError: the vocabulary has other labels.
+            ValueError: the vocabulary has other labels, or is none.
         """
-        config = config or FashionDetrConfig()
+        config = vocabulary_of(config)
         for entry in self:
             if config.id2label.get(entry["label_id"]) != entry["label"]:
                 raise ValueError(

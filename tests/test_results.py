@@ -267,6 +267,8 @@ def test_official_result_format(tmp_path):
     assert entry["category_id"] == 9
     with pytest.raises(ValueError, match=r"'coat' as its label 9: pass `config=model\.config`"):
         toy().to_coco(77, own)
+    with pytest.raises(ValueError, match=r"`config` has to be the model's, `model\.config`, found dict"):
+        toy().to_coco(77, {})
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.97, 0.999])
