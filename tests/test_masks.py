@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from fashion_detr.masks_fashion_detr import decode_mask, encode_mask, full_size_masks
+from fashion_detr.masks_fashion_detr import decode_mask, encode_mask, full_size_masks, run_lengths
 
 # --- run lengths ------------------------------------------------------------------------------------------------------
 
@@ -37,6 +37,25 @@ def test_long_and_falling_runs():
 def test_broken_run_lengths_are_refused(counts):
     with pytest.raises(ValueError, match="run lengths"):
         decode_mask({"size": [3, 4], "counts": counts})
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), max_size=6))
+def test_run_lengths_of_many_masks(masks):
+    """Each mask's runs are those of its pixels: they alternate from 0 on, and none but the first is empty."""
+    counts, first = run_lengths([encode_mask(mask)["counts"] for mask in masks])
+    for mask, runs in zip(masks, np.split(counts, first[1:])):
+        pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        assert np.array_equal(pixels, mask.ravel(order="F")) and (runs[1:] > 0).all()
+
+
+@pytest.mark.parametrize("broken", ["", "a", "é"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_broken_mask_among_others_is_not_completed_by_its_neighbour(broken, place):
+    texts = ["04", "04"]
+    texts.insert(place, broken)
+    with pytest.raises(ValueError, match="run lengths"):
+        run_lengths(texts)
 
 
 # --- at the photo's size ----------------------------------------------------------------------------------------------

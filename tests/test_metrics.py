@@ -563,6 +563,8 @@ def test_records_hold_no_masks() -> None:
 
 
 GOOD = prediction(9, box(0, 0, 40, 40), [3], 0.5)
+CUT_SHORT = {"size": [160, 160], "counts": rle(box(0, 0, 40, 40))["counts"][:8]}
+FALLING = {"size": [160, 160], "counts": "1OPPi0"}  # 1, -1, 25600
 
 
 @pytest.mark.parametrize(
@@ -571,7 +573,7 @@ GOOD = prediction(9, box(0, 0, 40, 40), [3], 0.5)
         ({**GOOD, "category_id": 46}, "image 7, prediction 1: category_id is 46, expected one of the 46 ids"),
         ({**GOOD, "category_id": 9.5}, "prediction 1: category_id is 9.5, expected an integer"),
         ({**GOOD, "attribute_ids": [1]}, "prediction 1: attribute_ids' entry is 1, expected one of the 6 ids"),
-        ({**GOOD, "attribute_ids": None}, "prediction 1: attribute_ids is None, expected a list"),
+        ({**GOOD, "attribute_ids": 5}, "prediction 1: attribute_ids is 5, expected a list"),
         ({**GOOD, "score": float("nan")}, "prediction 1: score is nan, expected a finite number"),
         ({**GOOD, "score": "high"}, "prediction 1: score is 'high', expected a number"),
         ({**GOOD, "attribute_scores": [0.5]}, r"prediction 1: attribute_scores is of shape \(1,\), expected 6 prob"),
@@ -580,6 +582,9 @@ GOOD = prediction(9, box(0, 0, 40, 40), [3], 0.5)
         ({**GOOD, "segmentation": rle(np.ones((9, 8)))}, r"prediction 1: .* is \(9, 8\), .* image 7, ground truth 0"),
         ({**GOOD, "segmentation": np.ones((9, 8))}, "prediction 1: segmentation is .* float64, expected"),
         ({**GOOD, "segmentation": {"size": [9, 8], "counts": [72]}}, "prediction 1: RLE's counts is a list, expected"),
+        ({**GOOD, "segmentation": CUT_SHORT}, r"prediction 1: the sum of the RLE's runs is \d+ .*, expected 160 x 160"),
+        ({**GOOD, "segmentation": FALLING}, r"prediction 1: the sum of .* is 25600 \(least run -1\), expected 160 x"),
+        ({**GOOD, "segmentation": {"size": [160, 160], "counts": "~~"}}, "prediction 1: RLE's counts is '~~', expect"),
         ({**GOOD, "segmentation": {"size": [9, 8]}}, "prediction 1: the key 'counts' is missing, expected"),
         ({key: GOOD[key] for key in GOOD if key != "score"}, "prediction 1: the key 'score' is missing, expected"),
     ],

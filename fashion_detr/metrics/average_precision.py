@@ -215,17 +215,19 @@ class FashionAveragePrecision:
 
         Args:
             image_id: Ties in score between images are settled by its order, as in the official evaluators.
-            predictions: `{"category_id", "score", "segmentation", "attribute_ids"}` each; `segmentation` is a
-                compressed RLE `{"size": [h, w], "counts"}` or a bool array (h, w). Their area is the mask's.
+            predictions: `{"category_id", "score", "segmentation"}` each, and `"attribute_ids"`, none if missing;
+                `segmentation` is a compressed RLE `{"size": [h, w], "counts"}` or a bool array (h, w). Their area is
+                the mask's.
                 Optionally `"attribute_scores"`, (A,) probabilities 0..1 in the order of the metric's `attribute_ids`,
                 from which `best_attribute_thresholds` chooses.
-            ground_truth: `{"category_id", "segmentation", "attribute_ids"}` each, optionally `"iscrowd"` (0 or 1),
+            ground_truth: `{"category_id", "segmentation"}` each, optionally `"attribute_ids"`, `"iscrowd"` (0 or 1),
                 `"area"` (the mask's if missing; Fashionpedia's files give the polygon's) and `"covered"` (share 0..1
                 that others hide; if missing, the share of its box that belongs to others and not to it).
 
         Raises:
             ValueError: An unknown id, a score or area that is no finite number, a segmentation of another form or of
-                another size than the image's first, a missing key. The image is then not taken at all.
+                another size than the image's first, run lengths that do not fill it, a missing key. The image is then
+                not taken at all.
         """
         image_id = read_image_id(image_id)
         if image_id in self._records:

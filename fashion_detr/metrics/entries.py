@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from ..masks_fashion_detr import run_lengths
+
 
 @dataclass(slots=True)
 class Instance:
@@ -39,6 +41,7 @@ class EntryReader:
         truths = [self.read_truth(one, f"image {image_id!r}, ground truth {i}") for i, one in enumerate(ground_truth)]
         found = [self.read_prediction(one, f"image {image_id!r}, prediction {i}") for i, one in enumerate(predictions)]
         _require_one_size([*truths, *found])
+        _require_full_runs([*truths, *found])
         return found, truths
 
     def read_prediction(self, entry: Mapping[str, Any], where: str) -> Instance:
@@ -53,6 +56,8 @@ class EntryReader:
         instance.crowd = bool(entry.get("iscrowd", False))
         if entry.get("area") is not None:
             instance.area = _read_number(entry["area"], "area", where)
+            if instance.area < 0:
+                raise mistake(where, "area", instance.area, "at least 0 pixels")
         if entry.get("covered") is not None:
             instance.covered = _read_number(entry["covered"], "covered", where)
             if not 0 <= instance.covered <= 1:
@@ -62,14 +67,14 @@ class EntryReader:
     def _read_common(self, entry: Mapping[str, Any], where: str) -> Instance:
         try:
             category_id, segmentation = entry["category_id"], entry["segmentation"]
-            attribute_ids = entry["attribute_ids"]
         except KeyError as error:
             raise _missing(error.args[0], entry, where) from None
+        attribute_ids = entry.get("attribute_ids")
         return Instance(
             where,
             self._read_category(category_id, where),
             _read_segmentation(segmentation, where),
-            self._read_attributes(attribute_ids, where),
+            self._read_attributes(() if attribute_ids is None else attribute_ids, where),
         )
 
     def _read_category(self, value: Any, where: str) -> int:
@@ -184,3 +189,23 @@ def _require_one_size(instances: Sequence[Instance]) -> None:
         if instance.rle["size"] != expected:
             found, expected = (tuple(one.rle["size"]) for one in (instance, instances[0]))
             raise mistake(instance.where, "the mask's (height, width)", found, f"{expected} as in {instances[0].where}")
+
+
+def _require_full_runs(instances: Sequence[Instance]) -> None:
+    """Run lengths that do not fill their mask would be compared as another, or keep pycocotools busy for ever."""
+    if not instances:
+        return
+    try:
+        counts, first = run_lengths([one.rle["counts"] for one in instances])
+        filled, least = np.add.reduceat(counts, first), np.minimum.reduceat(counts, first)
+    except ValueError:
+        if len(instances) > 1:  # which one?
+            for instance in instances:
+                _require_full_runs([instance])
+        counts_found = instances[0].rle["counts"][:30]
+        raise mistake(instances[0].where, "RLE's counts", repr(counts_found), "COCO's compressed form") from None
+    for instance, pixels, shortest in zip(instances, filled.tolist(), least.tolist()):
+        height, width = instance.rle["size"]
+        if pixels != height * width or shortest < 0:
+            expected = f"{height} x {width} = {height * width}, each run at least 0"
+            raise mistake(instance.where, "the sum of the RLE's runs", f"{pixels} (least run {shortest})", expected)

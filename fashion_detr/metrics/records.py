@@ -121,6 +121,11 @@ def spans(first: np.ndarray, count: np.ndarray) -> np.ndarray:
     return np.arange(count.sum()) + np.repeat(first - np.cumsum(count) + count, count)
 
 
+def _span(categories: np.ndarray, category_id: int) -> tuple[int, int]:
+    """Where a category begins among sorted ones, and where it ends."""
+    return tuple(int(np.searchsorted(categories, category_id, side=side)) for side in ("left", "right"))
+
+
 def _ious(
     detections: Sequence[Instance], truths: Sequence[Instance], categories: np.ndarray, truth_categories: np.ndarray
 ) -> np.ndarray:
@@ -129,9 +134,9 @@ def _ious(
     values = [np.zeros(0)]
     rles = [one.rle for one in detections]
     for category_id in np.unique(truth_categories).tolist():
-        start, end = np.searchsorted(categories, (category_id, category_id + 1)).tolist()
+        start, end = _span(categories, category_id)
         if start < end:
-            first, last = np.searchsorted(truth_categories, (category_id, category_id + 1)).tolist()
+            first, last = _span(truth_categories, category_id)
             theirs = [truth.rle for truth in truths[first:last]]
             crowds = [truth.crowd for truth in truths[first:last]]
             values.append(coco_mask.iou(rles[start:end], theirs, crowds).ravel())
@@ -284,7 +289,7 @@ def _by_category(
     columns = {name: concatenated(images, name)[order] for name in names}
     result = {}
     for category_id in category_ids:
-        rows = slice(*np.searchsorted(categories, (category_id, category_id + 1)))
+        rows = slice(*_span(categories, category_id))
         result[category_id] = {name: column[rows] for name, column in columns.items()}
         result[category_id]["images"] = np.bincount(numbers[rows], minlength=len(images))
     return result
