@@ -175,6 +175,7 @@ def build_datasets(
         final = draw(data_args.eval_split, data_args.synthetic_eval_images)
     else:
         with args.main_process_first(desc="reading the annotations"):
+            require_same_vocabulary(data_args)
             train = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.train_split))
             final = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.eval_split))
         selection = final
@@ -194,13 +195,7 @@ def build_datasets(
         )
     if data_args.keep_in_memory:
         train = keep_in_memory(train, num_workers=torch.get_num_threads())
-    try:
-        learn_priors(config, train)
-    except KeyError as error:
-        raise ValueError(
-            f"Split {data_args.train_split!r} uses id {error}, which split {data_args.eval_split!r} does not list: all "
-            f"splits need the same categories and attributes. `fashion-detr data check` tells how they differ."
-        ) from error
+    learn_priors(config, train)
     judging = processor
     if data_args.eval_image_size is not None:
         judging = FashionDetrImageProcessor.from_dict(processor.to_dict(), size=canvas_size(data_args.eval_image_size))
@@ -209,6 +204,20 @@ def build_datasets(
         FashionDataset(selection, judging, config, with_ground_truth=True),
         FashionDataset(final, judging, config, with_ground_truth=True),
     )
+
+
+def require_same_vocabulary(data_args: DataArguments) -> None:
+    """Raises ValueError if an id means one thing among what is learnt, and another among what is judged."""
+    splits = (data_args.train_split, data_args.eval_split)
+    learnt, judged = (read_split_vocabulary(data_args.data_dir, split).names_by_id() for split in splits)
+    for kind, expected, found in zip(("category", "attribute"), judged, learnt):
+        for key in sorted(expected.keys() | found.keys()):
+            if expected.get(key) != found.get(key):
+                told = [repr(names[key]) if key in names else "nothing" for names in (found, expected)]
+                raise ValueError(
+                    f"All splits need the same categories and attributes, but {kind} {key} is {told[0]} in split "
+                    f"{splits[0]!r} and {told[1]} in {splits[1]!r}. `fashion-detr data check` tells all differences."
+                )
 
 
 def learn_priors(config: FashionDetrConfig, train: Sequence[Example]) -> None:

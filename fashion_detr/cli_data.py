@@ -44,13 +44,18 @@ def _add_check(commands: Any) -> None:
 def check(arguments: argparse.Namespace) -> int:
     """Prints the report; returns 0 if training can start, else 1."""
     from .data.check import check_data_set, format_report
-    from .data.fashionpedia import PARQUET_FOLDER
 
-    if any((arguments.data_dir / PARQUET_FOLDER).glob("*.parquet")):
-        raise CommandError(f"{arguments.data_dir} is packed: check the data set that it was made from.")
+    _refuse_packed(arguments.data_dir)
     report = check_data_set(arguments.data_dir, arguments.split or SPLITS)
     print(format_report(report))
     return 0 if report.can_train else 1
+
+
+def _refuse_packed(data_dir: Path) -> None:
+    from .data.fashionpedia import PARQUET_FOLDER
+
+    if any((data_dir / PARQUET_FOLDER).glob("*.parquet")):
+        raise CommandError(f"{data_dir} is packed: name the data set that it was made from.")
 
 
 def _add_stats(commands: Any) -> None:
@@ -64,6 +69,7 @@ def _add_stats(commands: Any) -> None:
 def stats(arguments: argparse.Namespace) -> int:
     from .data.statistics import draw_statistics
 
+    _refuse_packed(arguments.data_dir)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     draw_statistics(arguments.data_dir, arguments.split, arguments.output)
     print(arguments.output)

@@ -307,6 +307,30 @@ def test_a_training_split_needs_an_instance_to_learn_from(tmp_path, annotations,
     assert finding.kind == "segmentations that do not fit the format or their image"
 
 
+def test_what_an_epoch_would_trip_over_later(tmp_path):
+    """A photo that ends early, one with more pixels than are read, one listed as it lies; brush strokes as crowds."""
+    content = healthy()
+    for one in content["annotations"][:3]:
+        one["iscrowd"] = 1
+    content["images"][3]["file_name"] = "4.jpg"
+    write(tmp_path, "train", content)
+    folder = tmp_path / "train"
+    noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    PIL.Image.fromarray(noise).save(folder / "4.jpg", quality=95)
+    (folder / "4.jpg").write_bytes((folder / "4.jpg").read_bytes()[:-1500])
+    PIL.Image.new("1", (12_000, 10_001)).save(folder / "3.png")
+    turned = PIL.Image.new("RGB", (WIDTH, HEIGHT))
+    turned.getexif()[0x0112] = 8
+    turned.save(folder / "2.png", exif=turned.getexif())
+    report = check_data_set(tmp_path, ["train"])
+    told = "\n".join(case for one in report.findings for case in one.offenders)
+    assert "'4.jpg': OSError: image file is truncated" in told
+    assert "'3.png': ValueError: 12000 x 10001 pixels, more than the 120 megapixels that are read" in told
+    assert "'2.png': expected 60 x 40, found 40 x 60 (width x height), turned by its EXIF orientation" in told
+    assert '3 of 6 annotations: some tools export what was painted with a brush as a crowd; set "iscrowd" to 0' in told
+    assert len(report.findings) == 3 and not report.can_train
+
+
 @pytest.mark.parametrize("attribute_ids", [[[2]], [{}], ["\ud800"], [None]])
 def test_attributes_that_are_no_ids(tmp_path, attribute_ids):
     content = healthy()

@@ -72,13 +72,32 @@ def test_wrong_attributes_cost_the_joint_figure_alone(tmp_path):
     assert metrics["AP_IoU+F1"] == pytest.approx(1 / 11)
 
 
+def test_files_of_other_tools(tmp_path):
+    """COCO's own form names no attributes; a byte order mark, keys of one's own, no area where pandas had none."""
+    truth, results = scene()
+    truth["categories"][1]["name"] = "coat"  # as Roboflow names a super-category like its only category
+    for annotation in truth["annotations"]:
+        annotation |= {"area": float("nan"), "covered": 40, "note": "mine"}
+    for result in results:
+        result |= {"attribute_scores": {"11": 0.5}, "bbox": [0, 0, 1, 1]}
+    del results[0]["attribute_ids"]
+    results[1]["attribute_ids"] = None
+    assert evaluate(tmp_path, truth, "\ufeff" + json.dumps(results)) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["AP_IoU"] == pytest.approx(1)
+    assert metrics["AP_IoU+F1"] == pytest.approx(1 / 11)
+    assert set(metrics["per_category"]) == {"coat (3)", "coat (9)"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"image_id": 6}, "unknown image_id: 1 (entry 1: 6)"),
         ({"category_id": 4}, "unknown category_id (expected one of the 2 ids from 3 to 9): 1 (entry 1: 4)"),
         ({"attribute_ids": [11, 12]}, "entry 1: [12]"),
-        ({"attribute_ids": None}, "attribute_ids that are no list"),
+        ({"attribute_ids": 11}, "attribute_ids that are no list"),
+        ({"score": 10**400}, "scores that are no finite number"),
+        ({"segmentation": box(1, 1, 2, 2) | {"size": [40.0, 30.0]}}, "size [height, width] [40, 30], found [40.0, 30"),
         ({"score": float("nan")}, "scores that are no finite number: 1 (entry 1: nan)"),
         ({"score": "high"}, "entry 1: 'high'"),
         ({"segmentation": box(1, 1, 2, 2) | {"size": [30, 40]}}, "size [height, width] [40, 30], found [30, 40]"),

@@ -106,6 +106,32 @@ def test_rows_give_the_annotations_back(tmp_path, content):
     assert fashionpedia_annotations(dataset[1]) == []
 
 
+def test_files_as_other_tools_write_them(tmp_path, content):
+    """A byte order mark, `info` before the lists, no mask, areas that are none, Windows' separators, a linked folder,
+    a file elsewhere, and a split's name that `datasets` would not take."""
+    write(tmp_path, content, folder="linked")
+    (tmp_path / "train-v2").mkdir()
+    (tmp_path / "train-v2" / "photos").symlink_to(tmp_path / "linked")
+    content["images"][0]["file_name"] = "photos\\901.png"
+    content["images"][1]["file_name"] = "photos/17.png"
+    content["images"][2]["file_name"] = str(tmp_path / "linked" / f"{2**40}.png")
+    content["annotations"][1]["area"], content["annotations"][2]["area"] = float("nan"), -1.0
+    content["annotations"] += [annotation(60, 17, None), {"id": 61, "image_id": 17, "category_id": 7}]
+    content = {"info": {"file_name": "mask_1.png"}} | content
+    (tmp_path / "train-v2.json").write_text("\ufeff" + json.dumps(content), encoding="utf-8")
+    examples = FashionpediaExamples(load_fashionpedia(tmp_path, "train-v2"))
+    assert [example["image"].size for example in examples] == [(WIDTH, HEIGHT)] * 3
+    areas = [found["area"] for found in examples[0]["annotations"]]
+    assert areas == [decode(one["segmentation"]).sum() for one in content["annotations"][1:3]]
+    assert examples[1]["annotations"] == []
+
+    content["attributes"] = None
+    for entry in content["annotations"]:
+        entry.pop("attribute_ids", None)
+    (tmp_path / "train-v2.json").write_text(json.dumps(content))
+    assert read_split_vocabulary(tmp_path, "train-v2").attributes == ()
+
+
 def test_missing_boxes_and_areas_come_from_the_mask(tmp_path, content):
     for entry in content["annotations"]:
         del entry["bbox"], entry["iscrowd"]
@@ -308,6 +334,20 @@ def test_packing_again_leaves_nothing_of_the_set_before(tmp_path, content, monke
     assert load_fashionpedia(tmp_path / "hub", "train")[0]["image"].getpixel((0, 0)) == (0, 0, 200)
 
 
+def test_splits_of_two_vocabularies_are_not_packed_together(tmp_path, content):
+    pack(tmp_path, content, "train", [901])
+    before = {file: file.read_bytes() for file in (tmp_path / "hub").rglob("*.*")}
+    other = copy.deepcopy(content)
+    other["categories"][0]["name"], other["categories"][1]["name"] = "shorts", "neckline"
+    with pytest.raises(ValueError, match=r"Split 'val' has other categories or attributes than .*data check"):
+        pack(tmp_path, other, "val", [17])
+    assert {file: file.read_bytes() for file in (tmp_path / "hub").rglob("*.*")} == before
+    pack(tmp_path, other, "train", [901])  # alone in its folder it is free to change
+    write(tmp_path / "mine", content)
+    with pytest.raises(ValueError, match="is the data set itself"):
+        save_parquet(tmp_path / "mine", "train", tmp_path / "mine")
+
+
 def test_packing_that_fails_leaves_the_files_as_they_were(tmp_path, content, monkeypatch):
     """The third of three photos cannot be read, when the first part is written; the old part has its name."""
     monkeypatch.setattr(fashionpedia, "ROWS_PER_FILE", 2)
@@ -428,7 +468,7 @@ BROKEN = {
         r"entry 0: id 9223372036854775808: expected 'id' from -2\^63 to 2\^63 - 1 \(int64\)",
     ),
     "no mask": (
-        lambda c: c["annotations"][0].pop("segmentation"),
+        lambda c: c["annotations"][0].update(segmentation="mask_1.png"),
         r"id 50: expected 'segmentation' of type list \| dict",
     ),
     "string id": (

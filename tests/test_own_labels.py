@@ -190,8 +190,18 @@ def test_splits_that_list_different_labels_are_refused(train_script, start, my_d
         content["categories"] = content["categories"][1:]
         content["annotations"] = [entry for entry in content["annotations"] if entry["category_id"] != 3]
 
+    def swapped(content):
+        names = [entry["name"] for entry in content["categories"]]
+        for entry, name in zip(content["categories"], names[::-1]):
+            entry["name"] = name
+
+    before = (my_data / "val.json").read_text()
     edit(my_data, "val", without_coats)
-    with pytest.raises(ValueError, match=r"Split 'train' uses id 3, which split 'val' does not list.*data check"):
+    with pytest.raises(ValueError, match=r"category 3 is 'coat' in split 'train' and nothing in 'val'.*data check"):
+        prepare(train_script, start, my_data)
+    (my_data / "val.json").write_text(before)
+    edit(my_data, "val", swapped)  # two exports that number the classes differently
+    with pytest.raises(ValueError, match=r"category 3 is 'coat' in split 'train' and '.*' in 'val'"):
         prepare(train_script, start, my_data)
 
 

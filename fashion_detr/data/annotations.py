@@ -30,7 +30,7 @@ from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
 logger = logging.getLogger(__name__)
 
-_RESULT_KEYS = ("image_id", "category_id", "attribute_ids", "segmentation", "score")
+_RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")
 SHOWN = 5  # cases that a message names before it only counts
 LARGEST_SIDE = 2**17  # pixels; no photo has more, and the rasteriser's memory grows with the length of the outline
 _ENTRY_FIELDS = {"id": int, "name": str, "supercategory": str | None}
@@ -42,7 +42,7 @@ FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in t
         "id": int,
         "image_id": int,
         "category_id": int,
-        "segmentation": list | dict,
+        "segmentation": list | dict | None,
         "attribute_ids": list | None,
         "bbox": list | None,
         "area": int | float | None,
@@ -51,6 +51,7 @@ FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in t
 }
 _INT64 = range(-(2**63), 2**63)  # what the columns of rows and the tensors of ids hold
 
+_IMAGES = re.compile(rb'"images"\s*:\s*\[')
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -68,8 +69,8 @@ class Vocabulary:
         return cls(categories=categories, attributes=ATTRIBUTES)
 
     def names_by_id(self) -> tuple[dict[int, str], dict[int, str]]:
-        """The names of the categories and of the attributes, by their ids."""
-        return tuple({entry[0]: entry[1] for entry in entries} for entries in (self.categories, self.attributes))
+        """The names of the categories and of the attributes, by their ids; behind one that several share is its id."""
+        return _distinct_names(self.categories), _distinct_names(self.attributes)
 
     def config_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of `FashionDetrConfig`: contiguous index -> name, and index -> id in the data set."""
@@ -104,10 +105,10 @@ def write_vocabulary_file(vocabulary: Vocabulary, file: str | os.PathLike) -> No
 
 def read_vocabulary_file(file: str | os.PathLike) -> Vocabulary:
     """What `write_vocabulary_file` wrote. Raises FileNotFoundError, or ValueError for a file of another form."""
+    content = read_json(Path(file))
     try:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
         return Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{file} has to list 'categories' and 'attributes' with 'id' and 'name': {error!r}") from error
 
 
@@ -115,7 +116,9 @@ def first_image_name(annotation_file: Path) -> str:
     """Found by a search of the bytes: every load needs it, while half a gigabyte is parsed in the first load only."""
     with annotation_file.open("rb") as file:
         empty = annotation_file.stat().st_size == 0  # which mmap refuses
-        match = None if empty else _FILE_NAME.search(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        content = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        images = _IMAGES.search(content)
+        match = images and _FILE_NAME.search(content, images.end())
         if match:
             return json.loads(match[1])
     read_annotations(annotation_file)
@@ -140,7 +143,15 @@ def read_ground_truth(
         size, annotations = images[annotation["image_id"]]
         rle = compressed_rle(annotation["segmentation"], *size)
         attribute_ids = annotation.get("attribute_ids") or []
-        annotations.append(annotation | {"segmentation": rle, "attribute_ids": attribute_ids})
+        annotations.append(
+            {
+                "category_id": annotation["category_id"],
+                "attribute_ids": attribute_ids,
+                "segmentation": rle,
+                "area": stated_area(annotation),
+                "iscrowd": bool(annotation.get("iscrowd")),
+            }
+        )
     vocabulary = Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
     return vocabulary, images
 
@@ -151,7 +162,8 @@ def read_results(
     """A file of predictions in Fashionpedia's result format, checked as a whole: image id -> its predictions.
 
     The format is a JSON list of `{"image_id", "category_id", "attribute_ids", "segmentation", "score"}`, the masks as
-    compressed or uncompressed run lengths of the image's size.
+    compressed or uncompressed run lengths of the image's size. Without `attribute_ids` it is COCO's own: a prediction
+    that names none.
 
     Args:
         results_file: The file.
@@ -163,10 +175,7 @@ def read_results(
         ValueError: the file is broken; the message has every kind of problem, its count and first cases.
     """
     results_file = Path(results_file)
-    try:
-        entries = json.loads(results_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{results_file} is not valid JSON: {error}") from error
+    entries = read_json(results_file)
     if not isinstance(entries, list):
         raise ValueError(f"{results_file} has to be a list of predictions, found {type(entries).__name__}.")
     category_ids = {entry[0] for entry in vocabulary.categories}
@@ -179,7 +188,9 @@ def read_results(
             problems[kind].append(f"entry {number}: {found}")
         else:
             rle = compressed_rle(entry["segmentation"], *sizes[entry["image_id"]])
-            results[entry["image_id"]].append(entry | {"segmentation": rle})
+            named = entry.get("attribute_ids") or []
+            kept = {key: entry[key] for key in ("category_id", "score")}  # other tools' files have keys of their own
+            results[entry["image_id"]].append(kept | {"attribute_ids": named, "segmentation": rle})
     _refuse(results_file, problems)
     return dict(results)
 
@@ -197,13 +208,14 @@ def _result_fault(
         return "unknown image_id", reprlib.repr(entry["image_id"])
     if not _is_known(entry["category_id"], category_ids):
         return f"unknown category_id (expected {_span(category_ids)})", reprlib.repr(entry["category_id"])
-    if not isinstance(entry["attribute_ids"], list):
-        return "attribute_ids that are no list", reprlib.repr(entry["attribute_ids"])
-    unknown = [value for value in entry["attribute_ids"] if not _is_known(value, attribute_ids)]
+    named = entry.get("attribute_ids")
+    if not isinstance(named, list | None):
+        return "attribute_ids that are no list", reprlib.repr(named)
+    unknown = [value for value in named or [] if not _is_known(value, attribute_ids)]
     if unknown:
         return f"unknown attribute_ids (expected {_span(attribute_ids)})", reprlib.repr(unknown)
     score = entry["score"]
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+    if not are_numbers([score]):
         return "scores that are no finite number", reprlib.repr(score)
     if not isinstance(entry["segmentation"], dict):
         return "segmentations that are no run lengths", reprlib.repr(entry["segmentation"])
@@ -213,6 +225,11 @@ def _result_fault(
 
 def _is_known(value: Any, known: Container) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value in known
+
+
+def _distinct_names(entries: tuple[tuple[int, str, str], ...]) -> dict[int, str]:
+    times = Counter(name for _, name, _ in entries)
+    return {key: name if times[name] == 1 else f"{name} ({key})" for key, name, _ in entries}
 
 
 def _columns(entries: tuple[tuple[int, str, str], ...]) -> tuple[list[int], list[str], list[str]]:
@@ -258,7 +275,7 @@ def drop_degenerate_polygons(annotations: list[dict], annotation_file: Path) -> 
     if reduced or dropped:
         logger.warning(
             f"{annotation_file}: dropped {polygons} degenerate polygons (fewer than three points, or an odd number of "
-            f"coordinates). Annotations left without a polygon and dropped: {len(dropped)} of {len(annotations)} "
+            f"coordinates). Annotations without a mask, which are dropped: {len(dropped)} of {len(annotations)} "
             f"(ids: {first_cases(dropped)}). Annotations that keep other polygons: {len(reduced)} "
             f"(ids: {first_cases(reduced)})."
         )
@@ -267,13 +284,7 @@ def drop_degenerate_polygons(annotations: list[dict], annotation_file: Path) -> 
 
 def read_annotations(annotation_file: Path) -> dict[str, list[dict]]:
     """The four lists of an annotation file, checked."""
-    try:
-        with annotation_file.open(encoding="utf-8") as file:
-            content = json.load(file)
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        size = annotation_file.stat().st_size
-        message = f"{annotation_file} ({size:,} bytes) is not valid JSON, or an incomplete download: {error}"
-        raise ValueError(message) from error
+    content = read_json(annotation_file)
     lists = lists_of(content)
     missing = [name for name in FIELDS if name not in lists]
     if missing:
@@ -284,10 +295,35 @@ def read_annotations(annotation_file: Path) -> dict[str, list[dict]]:
     return lists
 
 
+def read_json(file: Path) -> Any:
+    """A file's content, with Windows' byte order mark or without. Raises OSError, or ValueError if it is no JSON."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        size = file.stat().st_size
+        message = f"{file} ({size:,} bytes) is not valid JSON, or an incomplete download: {error}"
+        raise ValueError(message) from error
+
+
 def lists_of(content: Any) -> dict[str, list]:
-    """Those of a file's lists that it has; plain COCO files have no attributes, which is as good as an empty list."""
-    sections = {"attributes": []} | content if isinstance(content, dict) else {}
-    return {name: sections[name] for name in FIELDS if isinstance(sections.get(name), list)}
+    """
+    Those of a file's lists that it has. Plain COCO files have no attributes, and objects that only have a box have no
+    mask: both are as good as empty lists.
+    """
+    sections = content if isinstance(content, dict) else {}
+    if sections and sections.get("attributes") is None:
+        sections = sections | {"attributes": []}
+    lists = {name: sections[name] for name in FIELDS if isinstance(sections.get(name), list)}
+    for annotation in lists.get("annotations", []):
+        if isinstance(annotation, dict) and annotation.get("segmentation") is None:
+            annotation["segmentation"] = []
+    return lists
+
+
+def stated_area(annotation: Mapping[str, Any]) -> float | None:
+    """The area that an annotation states in pixels; `None` if it states none that can be, such as pandas' NaN."""
+    area = annotation.get("area")
+    return area if area is not None and 0 <= area < math.inf else None
 
 
 def _refuse(annotation_file: Path, problems: dict[str, list]) -> None:
@@ -380,12 +416,12 @@ def segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None
     counts = segmentation.get("counts")
     if not isinstance(counts, (list, str)):
         return f"expected an RLE's counts as a list or a string, found {reprlib.repr(counts)}"
-    if segmentation.get("size") != size:
+    if segmentation.get("size") != size or not set(map(type, segmentation["size"])) <= {int}:
         return f"expected an RLE of its image's size [height, width] {size}, found {segmentation.get('size')}"
     if isinstance(counts, list) and not (set(map(type, counts)) <= {int} and max(counts, default=0) < 2**32):
         return f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}"
     try:
-        runs = counts if isinstance(counts, list) else run_lengths(counts).tolist()
+        runs = counts if isinstance(counts, list) else run_lengths([counts])[0].tolist()
     except ValueError:
         return f"expected counts in COCO's compressed form, found {counts[:30]!a}"
     if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:

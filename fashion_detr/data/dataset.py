@@ -37,8 +37,7 @@ class FashionpediaExamples(Sequence):
         try:
             image = to_rgb(read_image(row["image"]))
         except (OSError, SyntaxError, ValueError) as error:
-            message = f"{row['file_name']} cannot be read as an image: {error}. Is the file complete?"
-            raise ValueError(message) from error
+            raise ValueError(f"{row['file_name']} cannot be read as an image: {error}") from error
         if image.size != (row["width"], row["height"]):
             raise ValueError(
                 f"{row['file_name']} is {image.width} x {image.height} pixels, but the annotations say "

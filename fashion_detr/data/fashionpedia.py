@@ -26,6 +26,7 @@ from .annotations import (
     read_annotations,
     read_vocabulary,
     read_vocabulary_file,
+    stated_area,
     write_vocabulary_file,
 )
 from .images import ImageFiles, find_annotation_file, find_images, open_image_file
@@ -96,14 +97,15 @@ def load_fashionpedia(data_dir: str | os.PathLike, split: str) -> Dataset:
             parquet files are no complete set; the message has their names.
     """
     if parquet_files := _parquet_files(data_dir, split):
-        return Dataset.from_parquet([str(file) for file in parquet_files], split=NamedSplit(split), features=FEATURES)
+        files = [str(file) for file in parquet_files]
+        return Dataset.from_parquet(files, split=_named_split(split), features=FEATURES)
     annotation_file, images = find_split(data_dir, split)
     try:
         dataset = Dataset.from_generator(
             _generate_rows,
             features=FEATURES,
             gen_kwargs={"annotation_file": annotation_file, "images": images},
-            split=NamedSplit(split),
+            split=_named_split(split),
             fingerprint=_fingerprint(annotation_file, images, split),
         )
     except DatasetGenerationError as error:
@@ -116,14 +118,19 @@ def stream_fashionpedia(data_dir: str | os.PathLike, split: str) -> IterableData
     """The rows of `load_fashionpedia` one after the other, without a cache on disk. Raises what it raises."""
     if parquet_files := _parquet_files(data_dir, split):
         files = [str(file) for file in parquet_files]
-        return IterableDataset.from_parquet(files, split=NamedSplit(split), features=FEATURES)
+        return IterableDataset.from_parquet(files, split=_named_split(split), features=FEATURES)
     annotation_file, images = find_split(data_dir, split)
     return IterableDataset.from_generator(
         _generate_rows,
         features=FEATURES,
         gen_kwargs={"annotation_file": annotation_file, "images": images},
-        split=NamedSplit(split),
+        split=_named_split(split),
     )
+
+
+def _named_split(split: str) -> NamedSplit:
+    """`datasets` takes only letters, digits and underscores; files are named by what the split is called."""
+    return NamedSplit(re.sub(r"\W", "_", split))
 
 
 def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathLike) -> list[Path]:
@@ -134,10 +141,14 @@ def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathL
     it; `load_fashionpedia` and `datasets.load_dataset` read it, `huggingface_hub` uploads it. Files of this split that
     the folder had before are replaced when all new ones are written; those of other splits stay.
 
-    Raises what `load_fashionpedia` raises.
+    Raises what `load_fashionpedia` raises, and ValueError for a folder that holds splits of another vocabulary, or the
+    data set itself.
     """
+    if Path(output).resolve() == Path(data_dir).resolve() and not _parquet_files(data_dir, split):
+        raise ValueError(f"{output} is the data set itself, whose annotation files would no longer be read.")
     rows = load_fashionpedia(data_dir, split).cast_column("image", Image(decode=False))
     vocabulary = read_split_vocabulary(data_dir, split)
+    _require_same_vocabulary(vocabulary, split, Path(output))
     folder = Path(output) / PARQUET_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     # Beside the old files, so that a move replaces one in no time, and in a hidden folder, which nothing reads.
@@ -149,6 +160,18 @@ def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathL
         file.unlink()
     write_vocabulary_file(vocabulary, Path(output) / VOCABULARY_FILE)
     return files
+
+
+def _require_same_vocabulary(vocabulary: Vocabulary, split: str, output: Path) -> None:
+    """All splits of a folder share one vocabulary file."""
+    file, folder = output / VOCABULARY_FILE, output / PARQUET_FOLDER
+    others = set(folder.glob("*.parquet")) - _parts(folder, split).keys()
+    if others and file.is_file() and read_vocabulary_file(file) != vocabulary:
+        raise ValueError(
+            f"Split {split!r} has other categories or attributes than the splits packed into {output} before: "
+            f"all splits need the same, by id, name and super-category. `fashion-detr data check` tells how they "
+            f"differ; if those in {output} are of another data set, name another folder."
+        )
 
 
 def _write_parts(rows: Dataset, split: str, folder: Path) -> list[Path]:
@@ -239,7 +262,7 @@ def _generate_rows(annotation_file: Path, images: ImageFiles) -> Iterator[dict[s
 
 
 def _encode_object(annotation: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
-    bbox, area = annotation.get("bbox"), annotation.get("area")
+    bbox, area = annotation.get("bbox"), stated_area(annotation)
     if bbox is None or area is None:
         rle = compressed_rle(annotation["segmentation"], image["height"], image["width"])
         bbox = coco_mask.toBbox(rle).tolist() if bbox is None else bbox

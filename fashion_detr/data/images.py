@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from posixpath import normpath  # "./a.jpg" is a.jpg
+from posixpath import normpath
 from typing import Any, BinaryIO
 
 import PIL.Image
@@ -40,17 +40,27 @@ class ImageFiles:
         else:
             members = _archive(str(self.folder)).namelist()
             there = {name.removeprefix(self.prefix) for name in members if name.startswith(self.prefix)}
-        return [name for name in names if normpath(name) not in there]
+        # What the walk does not meet may still be there: behind a link, or outside of the folder.
+        return [
+            name
+            for name in names
+            if tidy(name) not in there and not (self.prefix is None and (self.folder / tidy(name)).is_file())
+        ]
 
     def url(self, name: str) -> str:
         """What `open_image_file`, and the Image feature of `datasets`, find the photo by."""
         if self.prefix is None:
-            return str(self.folder / name)
-        return f"{ZIP_URL}{self.prefix}{normpath(name)}::{self.folder}"
+            return str(self.folder / tidy(name))
+        return f"{ZIP_URL}{self.prefix}{tidy(name)}::{self.folder}"
 
     def open(self, name: str) -> BinaryIO:
         """The photo's bytes. Raises OSError if it cannot be read."""
         return open_image_file(self.url(name))
+
+
+def tidy(name: str) -> str:
+    """A listed file name as folders and archives have it: "./a.jpg" is a.jpg, and Windows writes `photos\\a.jpg`."""
+    return normpath(name.replace("\\", "/"))
 
 
 def find_annotation_file(data_dir: Path, split: str) -> Path:
@@ -69,17 +79,17 @@ def find_images(data_dir: Path, split: str, annotation_file: Path) -> ImageFiles
 
     Raises FileNotFoundError with what was looked for and what is there.
     """
-    # The official val images come with the test images, in val_test2020.zip, whose folder is test.
-    with_test = split == "val"
+    # Fashionpedia's val images come with the test images, in val_test2020.zip, whose folder is test.
+    with_test = annotation_file.name == "instances_attributes_val2020.json"
     names = (split, f"{split}2020", f"images/{split}", "images", *(["test"] if with_test else []), ".")
     archive_names = (f"{split}2020.zip", *(["val_test2020.zip"] if with_test else []), f"{split}.zip", "images.zip")
     folders, archives = [data_dir / name for name in names], [data_dir / name for name in archive_names]
-    name = first_image_name(annotation_file)
+    name = tidy(first_image_name(annotation_file))
     for folder in folders:
         if (folder / name).is_file():
             return ImageFiles(folder)
     for archive in archives:
-        for prefix in _prefixes(archive, normpath(name)):
+        for prefix in _prefixes(archive, name):
             return ImageFiles(archive, prefix)
     what = f"{name!r}, the first image of {annotation_file}"
     raise FileNotFoundError(not_found(what, [*folders, *archives], data_dir))

@@ -1,7 +1,7 @@
 """The picture of a data set's labels: what there is much of, what is small, and what is worn together."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class LabelStatistics:
 def label_statistics(annotation_file: Path) -> LabelStatistics:
     """Raises FileNotFoundError if there is no such file, and ValueError if it is broken."""
     vocabulary, images = read_ground_truth(annotation_file)
+    categories, attributes = vocabulary.names_by_id()
     annotations_of = [annotations for _, annotations in images.values()]
     annotations = [annotation for one in annotations_of for annotation in one]
     category_counts = Counter(annotation["category_id"] for annotation in annotations)
@@ -56,8 +57,8 @@ def label_statistics(annotation_file: Path) -> LabelStatistics:
         len(shown), len(order)
     )
     return LabelStatistics(
-        category_counts=_named(category_counts, vocabulary.categories),
-        attribute_counts=_named(attribute_counts, vocabulary.attributes),
+        category_counts={categories[key]: count for key, count in category_counts.most_common()},
+        attribute_counts={attributes[key]: count for key, count in attribute_counts.most_common()},
         sizes=np.array([_relative_size(annotation["segmentation"]) for annotation in annotations]),
         instances_per_image=np.array([len(one) for one in annotations_of]),
         co_occurrence=is_shown.T @ is_shown / is_shown.sum(axis=0)[:, None],
@@ -94,16 +95,7 @@ def draw_statistics(data_dir: Path, split: str, path: Path) -> None:
         f"{split}: {len(statistics.instances_per_image):,} images, {len(statistics.sizes):,} instances, "
         f"{len(categories)} categories and {carried} attributes that occur"
     )
-    figure.savefig(path, dpi=100)
-
-
-def _named(counts: Counter[int], entries: Iterable[tuple[int, str, str]]) -> dict[str, int]:
-    """Counts by name, most frequent first. Names that several ids share have their id behind them."""
-    names = {key: name for key, name, _ in entries}
-    times = Counter(names.values())
-    return {
-        names[key] if times[names[key]] == 1 else f"{names[key]} ({key})": count for key, count in counts.most_common()
-    }
+    figure.savefig(path, dpi=100, format=path.suffix[1:] or "png")  # at this very path, also without a suffix
 
 
 def _relative_size(rle: dict[str, Any]) -> float:

@@ -1,6 +1,5 @@
 """What a model learned from: how much of what, and under which terms. What nobody stated stays unknown."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration_fashion_detr import FashionDetrConfig
+from ..data.annotations import read_json
 from ..data.dataset import Example, FashionpediaExamples, set_aside
 from ..data.fashionpedia import load_fashionpedia
 from ..data.images import find_annotation_file
@@ -166,7 +166,7 @@ def _count(splits: Splits, config: FashionDetrConfig) -> dict[str, int]:
 
 def _header(annotation_file: Path | None) -> dict[str, Any]:
     """What an annotation file says of itself: `info`, a mapping, and `licenses`, names."""
-    content = {} if annotation_file is None else json.loads(annotation_file.read_text(encoding="utf-8"))
+    content = {} if annotation_file is None else read_json(annotation_file)
     info, licenses = content.get("info"), content.get("licenses")
     names = [entry.get("name") for entry in licenses if isinstance(entry, dict)] if isinstance(licenses, list) else []
     return {
