@@ -38,6 +38,15 @@ for page in sys.argv[1:]:
     for number, block in enumerate(re.findall(r"```python\\n(.*?)```", open(page, encoding="utf-8").read(), re.DOTALL)):
         print("running", page, "block", number, file=sys.stderr)
         exec(compile(block, f"{page}, block {number}", "exec"), names)
+    if "session" in names:  # the ONNX graph, here with two photos
+        torch, model = names["torch"], names["model"]
+        inputs = names["processor"](names["photos"], return_tensors="pt")
+        found = names["session"].run(names["fields"], {name: values.numpy() for name, values in inputs.items()})
+        with torch.inference_mode():
+            outputs = model(**inputs)
+        for field, values in zip(names["fields"], found):
+            assert values.shape == outputs[field].shape and abs(values - outputs[field].numpy()).max() < 1e-4, field
+        print("as the model", file=sys.stderr)
 """
 
 
@@ -130,6 +139,7 @@ def test_python_blocks_run(tiny_config, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("as the model") == 1
     assert (tmp_path / "overlay.png").is_file() and (tmp_path / "repaint.png").is_file()
     assert sum(text(page).count("```python") for page in PAGES) == done.stderr.count("running ")
 

@@ -420,11 +420,22 @@ def box_edges(probabilities: torch.Tensor, level_share: torch.Tensor) -> torch.T
         side = valid.sum(dim=-1).clamp(min=1)
         profiles = (2 * probabilities.amax(dim=across) - 0.5).clamp(0, 1)
         for edges, profile in ((boxes, profiles), (common, profiles.amax(dim=1, keepdim=True))):
-            begun = profile.cummax(dim=-1).values  # there is mask here or before
-            unfinished = profile.flip(-1).cummax(dim=-1).values  # there is mask here or behind; from the end on
+            begun = running_max(profile)  # there is mask here or before
+            unfinished = running_max(profile.flip(-1))  # there is mask here or behind; from the end on
             edges += [((1 - begun) * valid).sum(dim=-1) / side, unfinished.sum(dim=-1) / side]
     boxes = torch.stack(boxes, dim=-1)
     return torch.cat([boxes, torch.stack(common, dim=-1).expand_as(boxes)], dim=-1)
+
+
+def running_max(values: torch.Tensor) -> torch.Tensor:
+    """The largest of `values` `(..., n)`, none below 0, up to every position."""
+    if not torch.onnx.is_in_onnx_export():
+        return values.cummax(dim=-1).values
+    # ONNX has no such operator. Each step doubles how far back a position looks: in the end over 4096 cells.
+    for step in range(12):
+        earlier = nn.functional.pad(values, (2**step, 0))[..., : -(2**step)]
+        values = torch.maximum(values, earlier)
+    return values
 
 
 class FashionDetrBoxCode(nn.Sequential):
