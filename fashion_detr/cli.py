@@ -11,12 +11,14 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import __version__
 from .cli_data import add_data
 from .cli_demo import add_demo
 from .cli_error import CommandError
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from .data.annotations import Vocabulary
     from .metrics import FashionAveragePrecision
 
-PHOTO_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PHOTO_SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 RESULT_SUFFIXES = (".png", ".json")
 LABELS_PER_LINE = 4
 
@@ -43,18 +45,33 @@ LABELS_PER_LINE = 4
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit status: 0 = done, 1 = a part of it failed, 2 = it could not run."""
     parser = argparse.ArgumentParser(prog="fashion-detr", description="Garments, parts and accessories in photos.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add_command in (_add_predict, _add_evaluate, add_data, add_publish, add_demo):
         add_command(commands)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a photo's name may not be in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args([_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)])
     try:
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except CommandError as error:
         _complain(error)
         return 2
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130  # as shells count a process that Ctrl+C ended
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+        return 141
+
+
+def _with_underscores(word: str) -> str:
+    """`--top-k` is `--top_k`, as it is for train.py."""
+    name, equals, value = word.partition("=")
+    return name.replace("-", "_").replace("__", "--", 1) + equals + value if word.startswith("--") else word
 
 
 def _add_predict(commands: Any) -> None:
@@ -88,7 +105,9 @@ def predict(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output, photos, results)
     predictor = _Predictor.load(model_source(arguments.model), arguments)
     status = 0
+    times = Counter(photo.name for photo in photos)
     for photo, result in zip(photos, results):
+        name = photo.name if times[photo.name] == 1 else str(photo)
         started = time.perf_counter()
         try:
             image = _read_photo(photo)
@@ -96,8 +115,8 @@ def predict(arguments: argparse.Namespace) -> int:
             _complain(error)
             status = 1
             continue
-        summary = predictor.write_results(image, photo.name, result)
-        print(f"{photo.name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
+        summary = predictor.write_results(image, name, result)
+        print(f"{name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
     return status
 
 
@@ -179,13 +198,15 @@ def _list_photos(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found = [path]
         if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
-            found = sorted(
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".") and file.is_file()
-            )
+            files = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
+            found = [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES]
             if not found:
                 raise CommandError(f"The folder {path} holds no photo ({', '.join(PHOTO_SUFFIXES)}).")
+            if others := [file.name for file in files if file not in found]:
+                shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+                _complain(f"{len(others)} of the {len(files)} files in {path} are no photos by their names: {shown}")
+        elif str(path).startswith(("http:", "https:")):
+            raise CommandError(f"{path} is no file: predict takes files and folders, so fetch it first.")
         for photo in found:
             photos.setdefault(os.path.realpath(photo), photo)  # Path.resolve raises for links in a circle
     return list(photos.values())

@@ -20,9 +20,15 @@ def add_demo(commands: Any) -> None:
     )
     add_model_option(parser)
     parser.add_argument("--host", default="127.0.0.1", help="who can open it; 0.0.0.0: the whole network (127.0.0.1)")
-    parser.add_argument("--port", type=int, default=7860, help="where it listens (7860)")
+    parser.add_argument("--port", type=_port, default=7860, help="where it listens (7860)")
     add_device_option(parser)
     parser.set_defaults(run=demo)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a whole number up to 65535, found {text!r}")
+    return int(text)
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -46,7 +52,8 @@ def demo(arguments: argparse.Namespace) -> int:
             )
         except OSError as error:
             raise CommandError(
-                f"The page cannot listen at {arguments.host}:{arguments.port}. Choose another --port."
+                f"The page cannot listen at {arguments.host}:{arguments.port}. Choose another --port, or a --host of "
+                "this machine."
             ) from error
         print(f"The page is at {url} (Ctrl+C ends it)", flush=True)
         app.block_thread()

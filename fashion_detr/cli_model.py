@@ -38,7 +38,7 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the model runs (cpu)")
+    parser.add_argument("--device", default="cpu", help="where the model runs: cuda, cuda:1, mps ... (cpu)")
 
 
 def load_model(source: str) -> "tuple[FashionDetrForInstanceSegmentation, FashionDetrImageProcessor]":
@@ -62,8 +62,11 @@ def load_model(source: str) -> "tuple[FashionDetrForInstanceSegmentation, Fashio
 def require_device(device: str) -> None:
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise CommandError("--device cuda: PyTorch sees no CUDA device here. Use --device cpu.")
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # a build without CUDA asserts
+        reason = str(error).strip().splitlines()[0]
+        raise CommandError(f"--device {device}: PyTorch cannot use it here ({reason}). Use --device cpu.") from error
 
 
 def model_source(name: str) -> str:
@@ -93,15 +96,19 @@ def model_source(name: str) -> str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Holds back transformers' progress bars and reports: what goes wrong is said once, by us."""
+    """Holds back the progress bars and reports of transformers and the Hub: what goes wrong is said once, by us."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity, of_hub = logging.get_verbosity(), hub_logging.get_verbosity()
+    had_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
+    hub_logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(of_hub)
         if had_bars:
             logging.enable_progress_bar()

@@ -20,10 +20,8 @@ def add_publish(commands: Any) -> None:
         "of what the run measured. Uploads it, or with --dry_run leaves it for you to look at.",
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote, or a saved model")
-    parser.add_argument("--repo_id", "--repo-id", required=True, help="the model's id on the Hub (owner/name)")
-    parser.add_argument(
-        "--dry_run", "--dry-run", type=Path, metavar="FOLDER", help="write the folder here, and upload nothing"
-    )
+    parser.add_argument("--repo_id", required=True, help="the model's id on the Hub (owner/name)")
+    parser.add_argument("--dry_run", type=Path, metavar="FOLDER", help="write the folder here, and upload nothing")
     parser.add_argument("--private", action="store_true", help="a repository that only its owners see")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the stored weights; bfloat16 is half as large (float32)"

@@ -91,6 +91,17 @@ class FashionResult(list):
             return list, (list(self),)
         return type(self), (list(self), self.image_size)
 
+    def __repr__(self) -> str:
+        """A line an object; whole masks would hide them."""
+        height, width = self.image_size
+        lines = [
+            f"  {position}: {entry['label']} {entry['score']:.2f} {tuple(entry['bbox'])}"
+            + ("" if entry["parent"] is None else f" on {entry['parent']}")
+            + "".join(f", {attribute['name']}" for attribute in entry["attributes"])
+            for position, entry in enumerate(self)
+        ]
+        return "\n".join([f"FashionResult: {len(self)} objects in a photo of {width} x {height}", *lines])
+
     def __copy__(self) -> "FashionResult":
         return type(self)(self, self.image_size)
 
@@ -238,13 +249,16 @@ class FashionResult(list):
                 for entry in record["objects"]
             ]
             return cls(objects, (record["height"], record["width"]))
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(
-                "The text has to be what `FashionResult.to_json` writes: 'width', 'height' and 'objects', each with "
-                f"{', '.join(map(repr, _JSON_FIELDS))} and 'segmentation'. It is not: {error!r}."
+                "The text, and not the name of a file, has to be what `FashionResult.to_json` writes: 'width', "
+                f"'height' and 'objects', each with {', '.join(map(repr, _JSON_FIELDS))} and 'segmentation'. It is "
+                f"not: {error!r}."
             ) from error
 
-    def to_coco(self, image_id: int | str, config: FashionDetrConfig | None = None) -> list[dict[str, Any]]:
+    def to_coco(
+        self, image_id: int | str, config: FashionDetrConfig | None = None, boxes: bool = False
+    ) -> list[dict[str, Any]]:
         """
         The result in Fashionpedia's official format, COCO's with attributes; JSON takes a list of them as it is.
 
@@ -253,6 +267,10 @@ class FashionResult(list):
                 The data set's own id of the photo.
             config ([`FashionDetrConfig`], *optional*):
                 The model's vocabulary, which knows the data set's ids; Fashionpedia's by default.
+            boxes (`bool`, *optional*, defaults to `False`):
+                Whether to add `bbox` (`[x, y, width, height]` in pixels) and the mask's `area`. Tools that show
+                results, such as FiftyOne, leave out objects without a box; pycocotools takes areas from boxes where
+                there are any, which changes its figures by size.
 
         Returns:
             A `dict` an object: `image_id`, `category_id` and `attribute_ids` (the data set's own), `segmentation`
@@ -262,6 +280,7 @@ class FashionResult(list):
             ValueError: the vocabulary has other labels, or is none.
         """
         config = vocabulary_of(config)
+        number = whole_number(image_id)  # JSON knows no numbers of other libraries
         for entry in self:
             if config.id2label.get(entry["label_id"]) != entry["label"]:
                 raise ValueError(
@@ -270,12 +289,13 @@ class FashionResult(list):
                 )
         return [
             {
-                "image_id": image_id,
+                "image_id": image_id if number is None else number,
                 "category_id": config.category_ids[entry["label_id"]],
                 "attribute_ids": [attribute["id"] for attribute in entry["attributes"]],
                 "segmentation": encode_mask(entry["mask"].numpy()),
                 "score": entry["score"],
             }
+            | (_box_and_area(entry) if boxes else {})
             for entry in self
         ]
 
@@ -439,6 +459,11 @@ def whole_number(value: Any) -> int | None:
         return operator.index(value)
     except TypeError:
         return None
+
+
+def _box_and_area(entry: dict[str, Any]) -> dict[str, Any]:
+    x0, y0, x1, y1 = entry["bbox"]
+    return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": int(np.count_nonzero(entry["mask"].numpy()))}
 
 
 def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:

@@ -14,7 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.optimize import isotonic_regression, linear_sum_assignment
 
+from .fonts import load_font
 from .photos_fashion_detr import to_rgb
+from .results_fashion_detr import whole_number
 
 # The photo's longer side, in pixels: text on a smaller one would be larger than the garments, and a larger one is slow
 # to write and not seen whole on any screen.
@@ -97,10 +99,10 @@ class _Style:
     text_width: int
 
     @classmethod
-    def for_side(cls, side: int, text_scale: float = 1.0) -> "_Style":
+    def for_side(cls, side: int, text: str, text_scale: float = 1.0) -> "_Style":
         return cls(
-            title=ImageFont.load_default(round(text_scale * side / 50)),
-            detail=ImageFont.load_default(round(text_scale * side / 66)),
+            title=load_font(text, round(text_scale * side / 50)),
+            detail=load_font(text, round(text_scale * side / 66)),
             outline=side / 450,
             leader=side / 500,
             dot=side / 330,
@@ -127,18 +129,21 @@ def draw_objects(image: Image.Image, objects: Sequence[dict[str, Any]], max_attr
         An RGB image: the photo, widened by the columns that are needed and heightened where labels need more room.
 
     Raises:
-        ValueError: a mask of another size than the photo, or a damaged photo.
+        ValueError: a mask of another size than the photo, a damaged photo, or no whole number of attributes from 0 on.
     """
+    if whole_number(max_attributes) is None or max_attributes < 0:
+        raise ValueError(f"`max_attributes` has to be a whole number from 0 on, found {max_attributes!r}.")
     image = to_rgb(image)
     scale = min(max(LEAST_SIDE, max(image.size)), LARGEST_SIDE) / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
-    style = _Style.for_side(max(size))
+    text = _all_text(objects, max_attributes)
+    style = _Style.for_side(max(size), text)
     photo = np.array(image.resize(size, Image.Resampling.LANCZOS))
     drawn = [(entry, _shape(entry, image.size, size, style)) for entry in objects if bool(entry["mask"].any())]
     shapes = [shape for _, shape in drawn]
     top_layer = _paint(photo, shapes, style)
     for text_scale in TEXT_SCALES:
-        style = _Style.for_side(max(size), text_scale)
+        style = _Style.for_side(max(size), text, text_scale)
         labels = [_label(entry, max_attributes, style) for entry, _ in drawn]
         if sum(label.height for label in labels) <= 2 * size[1]:
             break
@@ -226,6 +231,11 @@ def _visible_parts(shapes: list[_Shape], top_layer: np.ndarray) -> list[np.ndarr
     """For every shape the boolean window that no smaller one covers; all of it where nothing is left."""
     parts = [top_layer[shape.window] == index for index, shape in enumerate(shapes)]
     return [part if part.any() else shape.inside for part, shape in zip(parts, shapes)]
+
+
+def _all_text(objects: Sequence[dict[str, Any]], max_attributes: int) -> str:
+    names = [attribute["name"] for entry in objects for attribute in entry["attributes"][:max_attributes]]
+    return "".join([*(entry["label"] for entry in objects), *names])
 
 
 def _label(entry: dict[str, Any], max_attributes: int, style: _Style) -> _Label:

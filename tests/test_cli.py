@@ -298,9 +298,7 @@ def test_output_that_is_a_file_is_an_error(model_folder, tmp_path, capsys):
     assert "cannot be made" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "option", [("--threshold", "1.5"), ("--threshold", "nan"), ("--top_k", "0"), ("--device", "tpu")]
-)
+@pytest.mark.parametrize("option", [("--threshold", "1.5"), ("--threshold", "nan"), ("--top_k", "0"), ("--top_n", "3")])
 def test_wrong_options_are_errors_of_usage(tmp_path, option, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["predict", "look.jpg", "--model", "m", "--output", str(tmp_path), *option])
@@ -309,9 +307,40 @@ def test_wrong_options_are_errors_of_usage(tmp_path, option, capsys):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
-def test_cuda_without_a_device_is_an_error(model_folder, tmp_path, capsys):
-    assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg", options=("--device", "cuda")) == 2
-    assert "--device cpu" in capsys.readouterr().err
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps", "tpu"])
+def test_a_device_that_is_not_here_is_an_error(model_folder, tmp_path, capsys, device):
+    assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg", options=("--device", device)) == 2
+    error = capsys.readouterr().err
+    assert f"--device {device}: PyTorch cannot use it here" in error and "--device cpu" in error
+
+
+def test_the_command_line_as_people_use_it(model_folder, tmp_path, capsys, monkeypatch):
+    """Hyphens for underscores; photos of one name told apart; files that are no photos named; an end by Ctrl+C."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        photo(61, 87).save(tmp_path / folder / "look.jpg")
+    (tmp_path / "a" / "phone.heic").write_bytes(b"0")
+    options = ("--attribute-threshold=0.01", "--top-k", "7")
+    assert run(model_folder, tmp_path / "out", tmp_path / "a", tmp_path / "b", options=options) == 0
+    assert "1 of the 2 files in " in (error := capsys.readouterr().err) and "phone.heic" in error
+    for name, folder in (("look", "a"), ("look_2", "b")):
+        assert read(tmp_path / "out" / f"{name}.json")["image"] == str(tmp_path / folder / "look.jpg")
+
+    assert main(["predict", "https://a.example/look.jpg", "--output", "out", "--model", str(model_folder)]) == 2
+    assert "predict takes files" in capsys.readouterr().err
+
+    def interrupted(paths):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fashion_detr.cli._list_photos", interrupted)
+    assert run(model_folder, tmp_path / "out", tmp_path / "a") == 130
+    assert capsys.readouterr().err == "fashion-detr: interrupted\n"
+
+
+def test_a_pipe_that_closes_early(tmp_path):
+    command = f"{sys.executable} -m fashion_detr.cli data check {tmp_path} | true"
+    done = subprocess.run(["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert done.stderr == "" and done.returncode in (1, 141)
 
 
 def drawn_object(size: tuple[int, int], box: tuple[int, int, int, int], label_id: int = 15) -> dict:
@@ -425,7 +454,7 @@ def test_data_commands(tmp_path, capsys, monkeypatch):
     assert main(["data", "to-parquet", str(tmp_path / "set"), str(tmp_path / "packed")]) == 0
     assert len(list((tmp_path / "packed" / "data").glob("*.parquet"))) == 2
     assert main(["data", "check", str(tmp_path / "packed")]) == 2
-    assert "is packed: check the data set" in capsys.readouterr().err
+    assert "is packed: name the data set" in capsys.readouterr().err
 
     (tmp_path / "set" / "images" / "a.png").write_bytes(b"")
     assert main(["data", "check", str(tmp_path / "set")]) == 1

@@ -76,7 +76,15 @@ def test_the_answer_is_what_the_model_finds_and_what_clients_of_the_hub_expect(s
     assert decoded(parsed[0].mask).size == image.size
 
 
-@pytest.mark.parametrize("wrap", [bytes, lambda data: base64.b64encode(data).decode(), base64.encodebytes])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        bytes,
+        lambda data: base64.b64encode(data).decode(),
+        lambda data: "data:image/png;base64," + base64.b64encode(data).decode(),  # a browser's FileReader
+        base64.encodebytes,
+    ],
+)
 def test_bytes_base64_and_images_are_alike(serve, wrap):
     data = as_file(photo())
     inputs = wrap(data)
@@ -108,6 +116,7 @@ def test_parameters(serve):
     assert len(serve(request(data, threshold=str(middle)))) == 4  # as a URL carries it
     assert serve({"inputs": data}) == serve({"inputs": data, "parameters": {"threshold": 0.5}}) == []
     assert [found["score"] for found in serve(request(data, top_k=2.0))] == scores[:2]
+    assert serve(request(data, subtask="instance")) == everything  # as `InferenceClient` may say
     attributes = [one["score"] for found in everything for one in found["attributes"]]
     none_below = serve(request(data, attribute_threshold=1))
     assert attributes == [] or max(attributes) < 1
@@ -129,6 +138,7 @@ def test_parameters(serve):
         ({"mask_threshold": 0}, "`mask_threshold` has to be a number between 0 and 1, found 0"),
         ({"top_k": 0}, "`top_k` has to be a whole number from 1 to 100, found 0"),
         ({"top_k": 10**400}, "`top_k` .* found 1000"),
+        ({"subtask": "panoptic"}, "`subtask` has to be 'instance'.* found 'panoptic'"),
         ({"top_k": "many"}, "`top_k` .* found 'many'"),
         ({"threshold": [0.5]}, r"`threshold` .* found \[0.5\]"),
         ({"thresh": 0.5}, "Unknown parameters: thresh. There are threshold, mask_threshold"),

@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, linear, pad
 from transformers import PreTrainedModel, set_seed
@@ -350,6 +351,11 @@ def test_inference_exports_with_batch_and_canvas_left_open(tiny_model):
     for count, height, width, sizes in ((2, 64, 96, [(41, 96), (64, 50)]), (3, 128, 64, [(128, 64), (9, 9), (70, 30)])):
         inputs = (photos(count, height, width), mask_of(sizes, height, width))
         assert largest_difference(tiny_model(*inputs), exported(*inputs)) < 1e-5
+
+
+def test_a_photo_goes_through_the_processor_first(tiny_model):
+    with pytest.raises(ValueError, match=r"found Image\. The image processor makes it"):
+        tiny_model(Image.new("RGB", (96, 64)))
 
 
 def test_weights_that_wait_on_disk(tiny_model, tmp_path):

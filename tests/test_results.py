@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor, FashionResult
 from fashion_detr.data.annotations import Vocabulary, read_results
+from fashion_detr.fonts import load_font
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
 from fashion_detr.ontology_fashion_detr import CATEGORIES
 from fashion_detr.results_fashion_detr import TRY_ON_GARMENTS
@@ -248,6 +249,17 @@ def test_json_and_back():
     ]:
         with pytest.raises(ValueError, match=message):
             FashionResult.from_json(json.dumps(broken))
+    with pytest.raises(ValueError, match="not the name of a file"):
+        FashionResult.from_json("photo.json")
+
+
+def test_printed_it_is_a_line_an_object():
+    result = toy(threshold=0.6, attribute_threshold=0.2)
+    lines = repr(result).splitlines()
+    assert lines[0] == f"FashionResult: {len(result)} objects in a photo of 48 x 64" and len(lines) == 1 + len(result)
+    for position, (line, entry) in enumerate(zip(lines[1:], result)):
+        assert line.startswith(f"  {position}: {entry['label']} {entry['score']:.2f} ")
+        assert all(attribute["name"] in line for attribute in entry["attributes"])
 
 
 # --- other programs ---------------------------------------------------------------------------------------------------
@@ -260,6 +272,15 @@ def test_official_result_format(tmp_path):
     assert [result["category_id"] for result in results] == [CONFIG.label2id[name] for name in TOY]
     assert results[0]["attribute_ids"] == CONFIG.attribute_ids[:2] and results[1]["attribute_ids"] == []
     assert all(list(entry) == OFFICIAL_KEYS and entry["image_id"] == 77 for entry in entries)
+
+
+def test_coco_with_boxes():
+    result = toy(threshold=0.6)
+    entries = json.loads(json.dumps(result.to_coco(np.int64(77), boxes=True)))
+    for entry, found in zip(entries, result, strict=True):
+        assert entry["bbox"] == coco_mask.toBbox(entry["segmentation"]).tolist()
+        assert entry["area"] == coco_mask.area(entry["segmentation"]) == found["mask"].sum()
+        assert entry["image_id"] == 77
     assert np.array_equal(coco_mask.decode(entries[0]["segmentation"]), TOY["coat"].numpy())
 
     own = FashionDetrConfig(id2label={0: "pocket", 1: "coat"}, category_ids=[32, 9])
@@ -415,3 +436,22 @@ def test_plot_is_the_projects_drawing(monkeypatch):
     monkeypatch.setitem(sys.modules, "fashion_detr.visualization", None)
     with pytest.raises(ImportError, match="needs the package fashion_detr"):
         result.plot(image)
+
+
+@pytest.mark.parametrize("label", ["Mäntel", "Брюки", "παλτό", "سترة"])
+def test_labels_of_other_scripts_are_written(label):
+    """Not as the box that stands for a character that a font does not have."""
+    font = load_font(label, 30)
+    box = bytes(font.getmask("\U0010fffd"))
+    assert all(bytes(font.getmask(character)) != box for character in label)
+
+
+def test_a_script_without_a_font_is_told(caplog):
+    load_font("\U000f0000", 30)
+    assert "No font on this machine has all characters of the labels: \U000f0000 will be" in caplog.text
+
+
+@pytest.mark.parametrize("most", [-1, 1.5])
+def test_attributes_are_counted_from_zero(most):
+    with pytest.raises(ValueError, match="`max_attributes` has to be a whole number from 0 on"):
+        toy().plot(Image.new("RGB", PHOTO[::-1]), max_attributes=most)

@@ -57,7 +57,8 @@ class EndpointHandler:
             data (`dict`):
                 `inputs`: the photo as a PIL image, as the bytes of an image file or as their base64 text (of an
                 animation the first picture); paths and URLs are not opened. `parameters`, optional: `threshold` (least
-                score, 0.5), `mask_threshold` (0.5), `attribute_threshold` (the model's own) and `top_k` (100).
+                score, 0.5), `mask_threshold` (0.5), `attribute_threshold` (the model's own), `top_k` (100) and, which
+                changes nothing, `subtask` (`"instance"`).
 
         Returns:
             Objects, best first, ready for JSON: `label`, `score`, `mask` (base64 text of a PNG of the photo's size, 255
@@ -113,7 +114,8 @@ class EndpointHandler:
 
 def _decoded(text: str) -> bytes:
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        content = text.rpartition(",")[2] if text.startswith("data:") else text  # as a browser's FileReader gives it
+        return base64.b64decode("".join(content.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(
             f"As text, `inputs` has to be an image file in base64 and nothing else, found {text[:40]!r}: {error}. "
@@ -132,11 +134,14 @@ def _checked_parameters(parameters: Any) -> dict[str, Any]:
         "mask_threshold": _open_fraction,
         "attribute_threshold": _fraction,
         "top_k": _count,
+        "subtask": _instance,
     }
     unknown = [name for name in parameters if name not in checks]
     if unknown:
         raise ValueError(f"Unknown parameters: {', '.join(map(str, unknown))[:200]}. There are {', '.join(checks)}.")
-    return {name: checks[name](name, value) for name, value in parameters.items() if value is not None}
+    checked = {name: checks[name](name, value) for name, value in parameters.items() if value is not None}
+    checked.pop("subtask", None)  # there is but one
+    return checked
 
 
 def _fraction(name: str, value: Any) -> float:
@@ -151,6 +156,12 @@ def _open_fraction(name: str, value: Any) -> float:
     if not 0 < number < 1:
         raise ValueError(f"`{name}` has to be a number between 0 and 1, found {_shown(value)}.")
     return number
+
+
+def _instance(name: str, value: Any) -> str:
+    if value != "instance":
+        raise ValueError(f"`{name}` has to be 'instance': the model tells instances apart; found {_shown(value)}.")
+    return value
 
 
 def _count(name: str, value: Any) -> int:

@@ -966,6 +966,11 @@ def image_sizes(pixel_mask: torch.Tensor) -> torch.Tensor:
 
 
 def _check_input(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> None:
+    if not isinstance(pixel_values, torch.Tensor):
+        raise ValueError(
+            f"`pixel_values` has to be a tensor (B, 3, H, W), found {type(pixel_values).__name__}. The image processor "
+            'makes it of a photo: `model(**processor(photo, return_tensors="pt"))`.'
+        )
     if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
         raise ValueError(f"`pixel_values` has to be of shape (B, 3, H, W), found {tuple(pixel_values.shape)}.")
     expected = (pixel_values.shape[0], *pixel_values.shape[-2:])

@@ -1,0 +1,58 @@
+"""A font for the labels of a picture, in any script that some font of this machine has."""
+
+import logging
+from functools import cache, lru_cache
+
+from PIL import ImageFont
+
+logger = logging.getLogger(__name__)
+
+REGULAR = 400
+
+
+def load_font(text: str, size: int) -> ImageFont.FreeTypeFont:
+    """
+    A font of `size` pixels that can write a text: Pillow's own for plain English, which is all that it has, else the
+    first with all characters of matplotlib's and those that are installed. Where none has all, that with the most, and
+    a warning.
+    """
+    special = frozenset(character for character in text if not character.isascii() and not character.isspace())
+    return ImageFont.truetype(_font_file(special), size) if special else ImageFont.load_default(size)
+
+
+@lru_cache(maxsize=256)
+def _font_file(characters: frozenset[str]) -> str:
+    fewest, best = len(characters) + 1, ""
+    for file in _font_files():
+        missing = characters - _characters_of(file)
+        if len(missing) < fewest:
+            fewest, best, lacking = len(missing), file, missing
+        if not missing:
+            return best
+    logger.warning(
+        "No font on this machine has all characters of the labels: %s will be drawn as boxes. Install one that has, "
+        "such as Noto Sans of that script.",
+        "".join(sorted(lacking)[:20]),
+    )
+    return best
+
+
+@lru_cache(maxsize=1)
+def _font_files() -> tuple[str, ...]:
+    """matplotlib's own font first, which has Latin, Greek, Cyrillic and Arabic letters; then the installed ones."""
+    from matplotlib import font_manager
+
+    def order(entry: font_manager.FontEntry) -> tuple:
+        weight = font_manager.weight_dict.get(entry.weight, entry.weight)
+        return entry.style != "normal", abs(weight - REGULAR), entry.name, entry.fname
+
+    installed = sorted(font_manager.fontManager.ttflist, key=order)
+    readable = (entry.fname for entry in installed if not entry.name.startswith("Last Resort"))  # all boxes
+    return font_manager.findfont("DejaVu Sans"), *readable
+
+
+@cache
+def _characters_of(file: str) -> frozenset[str]:
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(map(chr, FT2Font(file).get_charmap()))
