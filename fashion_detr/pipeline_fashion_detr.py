@@ -4,12 +4,12 @@ import base64
 import os
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from transformers import ImageSegmentationPipeline
 
 from .configuration_fashion_detr import FashionDetrConfig
 from .photos_fashion_detr import open_image, to_rgb
+from .results_fashion_detr import mask_image
 
 # What a saved model's configuration says of its pipelines, so that transformers finds this one.
 CUSTOM_PIPELINES = {
@@ -128,7 +128,7 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
             {
                 "score": entry["score"],
                 "label": entry["label"],
-                "mask": Image.fromarray(entry["mask"].numpy().astype(np.uint8) * 255),
+                "mask": mask_image(entry["mask"].numpy()),
                 "bbox": entry["bbox"],
                 "attributes": entry["attributes"],
                 "parent": entry["parent"],

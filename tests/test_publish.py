@@ -32,6 +32,7 @@ from fashion_detr.training.backbone_weights import LITE0_WHEEL
 from fashion_detr.training.report import figures_document, write_report
 
 ROOT = Path(__file__).parents[1]
+CHECKPOINT = ROOT / "checkpoints" / "fashion-detr-lite0-ccp"
 REPO_ID = "anna/my-model"
 LABELS = {3: "coat", 7: "shoe", 12: "tote bag"}
 ATTRIBUTES = {10: "plain", 21: "red"}
@@ -310,6 +311,7 @@ def test_drawings_are_no_photos(tiny_config, tmp_path):
         ({"backbone_weights": "timm", "backbone": "resnet50"}, {}, "apache-2.0", "timm's weights of resnet50."),
         ({"model_name_or_path": "anna/base"}, {}, "unknown", "* Start: the Fashion DETR anna/base."),
         ({"model_name_or_path": "/some/folder"}, {}, "unknown", "had learned before is not considered here."),
+        ({"model_name_or_path": str(CHECKPOINT)}, {}, "apache-2.0", "from a local folder"),
     ],
 )
 def test_a_licence_is_inherited_or_stated_or_unknown(
@@ -321,7 +323,7 @@ def test_a_licence_is_inherited_or_stated_or_unknown(
     template = project_file(TEMPLATE).read_text()
     card = render_card(template, REPO_ID, tiny_model, run, data, (96, 64), license_id=stated.get("license_id"))
     assert card.data.license == license_id
-    assert expected in card.text and "/some/folder" not in card.text
+    assert expected in card.text and "/some/folder" not in card.text and str(CHECKPOINT) not in card.text
     hub_ids = {"microsoft/resnet-50", "else/where", "anna/base"} & set(changes.values())
     assert card.data.base_model == next(iter(hub_ids), None)
 

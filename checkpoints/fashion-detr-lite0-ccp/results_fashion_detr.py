@@ -387,7 +387,7 @@ class FashionResult(list):
         region = np.zeros(self.image_size, dtype=bool)
         for position in garments + [part for garment in garments for part in self.children(garment)]:
             region |= self[position]["mask"].numpy()
-        return _mask_image(_grown(region, pixels) if pixels else region)
+        return mask_image(_grown(region, pixels) if pixels else region)
 
     def crop(self, position: int, image: Image.Image) -> Image.Image:
         """
@@ -410,7 +410,7 @@ class FashionResult(list):
         mask = self[self._checked(position)]["mask"].numpy()
         left, top, right, bottom = mask_box(mask)
         cut_out = photo.crop((left, top, right, bottom))
-        cut_out.putalpha(_mask_image(mask[top:bottom, left:right]))
+        cut_out.putalpha(mask_image(mask[top:bottom, left:right]))
         return cut_out
 
     def _checked(self, position: int) -> int:
@@ -475,7 +475,8 @@ def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
     return mask
 
 
-def _mask_image(mask: np.ndarray) -> Image.Image:
+def mask_image(mask: np.ndarray) -> Image.Image:
+    """A boolean mask `(H, W)` as an `"L"` image, 255 inside."""
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 

@@ -5,13 +5,12 @@ import re
 import zipfile
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 
 from ..image_processing_fashion_detr import FashionDetrImageProcessor
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation, FashionDetrForInstanceSegmentationOutput
-from ..results_fashion_detr import FashionResult
+from ..results_fashion_detr import FashionResult, mask_image
 
 # So many masks of the largest photos fit into the memory of a small server.
 MOST_OBJECTS = 50
@@ -88,7 +87,7 @@ def masks_zip(objects: FashionResult) -> bytes:
     with zipfile.ZipFile(stored, "w") as archive:
         for position, entry in enumerate(objects):
             png = io.BytesIO()
-            Image.fromarray(entry["mask"].numpy().astype(np.uint8) * 255).save(png, "PNG")
+            mask_image(entry["mask"].numpy()).save(png, "PNG")
             label = re.sub(r"[^\w-]+", "_", entry["label"])
             archive.writestr(f"{position:02d}_{label}.png", png.getvalue())
     return stored.getvalue()

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import EvalResult, ModelCard, metadata_load
 
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..handler import MAX_PIXELS
@@ -209,7 +210,8 @@ def _start(run: Run) -> Start:
                 hub_id=options.model_name_or_path,
                 is_fashion_detr=True,
             )
-        return Start("another Fashion DETR, from a local folder", is_fashion_detr=True)
+        terms = _folder_terms(Path(options.model_name_or_path))
+        return Start("another Fashion DETR, from a local folder", terms, is_fashion_detr=True)
     source = options.backbone_weights
     if source is None:
         return Start("chance, without pretrained weights", is_chance=True)
@@ -220,6 +222,15 @@ def _start(run: Run) -> Start:
     if is_hub_id(source):
         return Start(f"a backbone with the weights of {source}", BACKBONE_TERMS.get(source), source)
     return Start("a backbone with weights from a local folder")
+
+
+def _folder_terms(folder: Path) -> str | None:
+    """What a model's own card says, if it is still there."""
+    try:
+        stated = (metadata_load(folder / "README.md") or {}).get("license")
+    except (OSError, ValueError):
+        return None
+    return stated if isinstance(stated, str) and stated != UNKNOWN else None
 
 
 def _timm_terms(backbone: str) -> str | None:
@@ -250,7 +261,7 @@ def _hardware(environment: dict[str, Any]) -> str | None:
     devices, cores = environment.get("devices"), environment.get("cpu_cores")
     if devices:
         return ", ".join(f"{devices.count(name)} x {name}" for name in dict.fromkeys(devices))
-    return f"a CPU with {cores} cores" if cores else None
+    return f"a CPU with {cores} core{'' if cores == 1 else 's'}" if cores else None
 
 
 def _cost_metadata(run: Run, start: Start) -> dict[str, Any] | None:
