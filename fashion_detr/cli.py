@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         FashionResult,
     )
     from .data.annotations import Vocabulary
+    from .data.predicted import PredictedAnnotations
     from .metrics import FashionAveragePrecision
 
 PHOTO_SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -86,6 +87,9 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--threshold", type=_fraction, default=0.3, help="least score of an object (0.3)")
     parser.add_argument("--attribute_threshold", type=_fraction, help="least probability of one (the model's)")
     parser.add_argument("--top_k", type=_positive, default=100, help="largest number of objects in a photo (100)")
+    parser.add_argument(
+        "--coco", type=Path, metavar="FILE", help="also all objects as one annotation file, for annotation tools"
+    )
     add_device_option(parser)
     parser.set_defaults(run=predict)
 
@@ -100,24 +104,42 @@ def predict(arguments: argparse.Namespace) -> int:
     Raises:
         CommandError: the model, the device or the output folder is not usable, or a result would replace a photo.
     """
+    from .data.predicted import PredictedAnnotations
+
     photos = _list_photos(arguments.photos)
     results = [arguments.output / name for name in _result_names(photos)]
-    _check_output(arguments.output, photos, results)
+    _check_output(arguments.output, photos, results, arguments.coco)
     predictor = _Predictor.load(model_source(arguments.model), arguments)
+    together = PredictedAnnotations(predictor.model.config)
+    folder = os.path.commonpath([photo.absolute().parent for photo in photos])
     status = 0
     times = Counter(photo.name for photo in photos)
-    for photo, result in zip(photos, results):
-        name = photo.name if times[photo.name] == 1 else str(photo)
-        started = time.perf_counter()
-        try:
-            image = _read_photo(photo)
-        except ValueError as error:
-            _complain(error)
-            status = 1
-            continue
-        summary = predictor.write_results(image, name, result)
-        print(f"{name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
+    try:
+        for photo, result in zip(photos, results):
+            name = photo.name if times[photo.name] == 1 else str(photo)
+            started = time.perf_counter()
+            try:
+                image = _read_photo(photo)
+            except ValueError as error:
+                _complain(error)
+                status = 1
+                continue
+            objects, summary = predictor.write_results(image, name, result)
+            if arguments.coco is not None:
+                together.add(photo.absolute().relative_to(folder).as_posix(), objects)
+            print(f"{name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
+    finally:  # also of what was done before an end by Ctrl+C
+        if arguments.coco is not None:
+            _write_together(together, arguments.coco)
     return status
+
+
+def _write_together(together: "PredictedAnnotations", file: Path) -> None:
+    try:
+        together.write(file)
+    except OSError as error:
+        raise CommandError(f"The objects cannot be written to --coco {file}: {error}.") from error
+    print(f"{len(together.annotations)} objects in {len(together.images)} photos: {file}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -138,9 +160,9 @@ class _Predictor:
             model.to(arguments.device), processor, arguments.threshold, arguments.attribute_threshold, arguments.top_k
         )
 
-    def write_results(self, image: "Image.Image", name: str, result: Path) -> str:
+    def write_results(self, image: "Image.Image", name: str, result: Path) -> tuple["FashionResult", str]:
         """
-        Writes `result`.png and `result`.json for an upright RGB image, and returns what was found in a few words.
+        Writes `result`.png and `result`.json for an upright RGB image, and returns what was found, also in a few words.
 
         Raises:
             CommandError: a file cannot be written.
@@ -157,7 +179,7 @@ class _Predictor:
             record_path.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise CommandError(f"The results of {name} cannot be written to {result.parent}: {error}.") from error
-        return _summary(objects) if objects else self._why_nothing(outputs, image)
+        return objects, _summary(objects) if objects else self._why_nothing(outputs, image)
 
     def _run(self, image: "Image.Image") -> Any:
         import torch
@@ -228,9 +250,15 @@ def _result_names(photos: Sequence[Path]) -> list[str]:
     return names
 
 
-def _check_output(output: Path, photos: Sequence[Path], results: Sequence[Path]) -> None:
-    """Makes the folder for the results, unless one of them would replace a photo."""
+def _check_output(output: Path, photos: Sequence[Path], results: Sequence[Path], together: Path | None) -> None:
+    """Makes the folder for the results, unless one of them, or the file of them all, would replace another file."""
     originals = set(map(os.path.realpath, photos))
+    if together is not None:
+        own = {
+            os.path.realpath(result.with_name(result.name + suffix)) for result in results for suffix in RESULT_SUFFIXES
+        }
+        if os.path.realpath(together) in originals | own or together.is_dir():
+            raise CommandError(f"--coco {together} is a photo, a folder or the result of one: choose another file.")
     for result in results:
         for suffix in RESULT_SUFFIXES:
             path = result.with_name(result.name + suffix)

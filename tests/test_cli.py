@@ -19,6 +19,7 @@ from transformers import ResNetConfig
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.cli import main
+from fashion_detr.data.annotations import Vocabulary, read_ground_truth
 from fashion_detr.visualization import COLOURS, contact_sheet, draw_objects
 
 EXIF_ORIENTATION, ROTATED_BY_270 = 0x0112, 6
@@ -335,6 +336,35 @@ def test_the_command_line_as_people_use_it(model_folder, tmp_path, capsys, monke
     monkeypatch.setattr("fashion_detr.cli._list_photos", interrupted)
     assert run(model_folder, tmp_path / "out", tmp_path / "a") == 130
     assert capsys.readouterr().err == "fashion-detr: interrupted\n"
+
+
+def test_all_objects_in_one_annotation_file(model_folder, tmp_path, capsys):
+    """It is a data set to learn from, and a file of results beside the photos' own files."""
+    for folder, size in (("train/a", (61, 87)), ("train/b", (40, 40))):
+        (tmp_path / folder).mkdir(parents=True)
+        photo(*size).save(tmp_path / folder / "look.jpg")
+    (tmp_path / "train" / "a" / "broken.jpg").write_bytes(b"0")
+    folders, file = [tmp_path / "train" / name for name in "ab"], tmp_path / "train.json"
+    options = ("--threshold", "0.01", "--attribute_threshold", "0.01", "--top_k", "5", "--coco", str(file))
+    assert run(model_folder, tmp_path / "out", *folders, options=options) == 1
+    assert f"objects in 2 photos: {file}" in capsys.readouterr().out
+    content = read(file)
+    assert [image["file_name"] for image in content["images"]] == ["a/look.jpg", "b/look.jpg"]
+    vocabulary, images = read_ground_truth(file)
+    assert vocabulary == Vocabulary.fashionpedia()
+    for image, name in zip(images.values(), ("look", "look_2")):
+        (height, width), annotations = image
+        alone = read(tmp_path / "out" / f"{name}.json")
+        assert (alone["height"], alone["width"]) == (height, width)
+        for one, other in zip(annotations, alone["objects"], strict=True):
+            assert one["segmentation"]["counts"] == other["segmentation"]["counts"]
+            assert one["attribute_ids"] == [attribute["id"] for attribute in other["attributes"]]
+    assert main(["data", "check", str(tmp_path), "--split", "train"]) == 0
+    assert "nothing was found" in capsys.readouterr().out
+
+    for taken in (folders[0] / "look.jpg", tmp_path / "out" / "look.json", tmp_path):
+        assert run(model_folder, tmp_path / "out", *folders, options=("--coco", str(taken))) == 2
+        assert "choose another file" in capsys.readouterr().err
 
 
 def test_a_pipe_that_closes_early(tmp_path):

@@ -25,6 +25,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from ..configuration_fashion_detr import FashionDetrConfig
 from ..masks_fashion_detr import run_lengths
 from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
@@ -68,6 +69,23 @@ class Vocabulary:
         categories = tuple((index, *category) for index, category in enumerate(CATEGORIES))
         return cls(categories=categories, attributes=ATTRIBUTES)
 
+    @classmethod
+    def of(cls, config: FashionDetrConfig) -> Vocabulary:
+        """What a model knows."""
+        labels, attributes = config.id2label.values(), config.id2attribute.values()
+        return cls(
+            tuple(sorted(zip(config.category_ids, labels, config.category_supercategories))),
+            tuple(sorted(zip(config.attribute_ids, attributes, config.attribute_supercategories))),
+        )
+
+    def lists(self) -> dict[str, list[dict[str, Any]]]:
+        """`categories` and `attributes` as annotation files have them."""
+        keys = ("id", "name", "supercategory")
+        return {
+            "categories": [dict(zip(keys, entry)) for entry in self.categories],
+            "attributes": [dict(zip(keys, entry)) for entry in self.attributes],
+        }
+
     def names_by_id(self) -> tuple[dict[int, str], dict[int, str]]:
         """The names of the categories and of the attributes, by their ids; behind one that several share is its id."""
         return _distinct_names(self.categories), _distinct_names(self.attributes)
@@ -95,12 +113,7 @@ def read_vocabulary(annotation_file: str | os.PathLike) -> Vocabulary:
 
 def write_vocabulary_file(vocabulary: Vocabulary, file: str | os.PathLike) -> None:
     """The vocabulary as a JSON file of its own, in the form that annotation files have it in."""
-    keys = ("id", "name", "supercategory")
-    content = {
-        "categories": [dict(zip(keys, entry)) for entry in vocabulary.categories],
-        "attributes": [dict(zip(keys, entry)) for entry in vocabulary.attributes],
-    }
-    Path(file).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    Path(file).write_text(json.dumps(vocabulary.lists(), indent=1), encoding="utf-8")
 
 
 def read_vocabulary_file(file: str | os.PathLike) -> Vocabulary:
