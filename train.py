@@ -175,7 +175,8 @@ def build_datasets(
         final = draw(data_args.eval_split, data_args.synthetic_eval_images)
     else:
         with args.main_process_first(desc="reading the annotations"):
-            require_same_vocabulary(data_args)
+            if args.local_process_index == 0:  # who has the whole files in memory for it
+                require_same_vocabulary(data_args)
             train = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.train_split))
             final = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.eval_split))
         selection = final

@@ -53,7 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a photo's name may not be in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
-    arguments = parser.parse_args([_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)])
+    arguments = parser.parse_args(_with_underscores(sys.argv[1:] if argv is None else argv))
+    try:
+        return _run(arguments)
+    except BrokenPipeError:  # `| head` has read enough
+        for stream in (sys.stdout, sys.stderr):  # or Python would complain at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 141
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         status = arguments.run(arguments)
         sys.stdout.flush()
@@ -64,15 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130  # as shells count a process that Ctrl+C ended
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
-        return 141
 
 
-def _with_underscores(word: str) -> str:
-    """`--top-k` is `--top_k`, as it is for train.py."""
-    name, equals, value = word.partition("=")
-    return name.replace("-", "_").replace("__", "--", 1) + equals + value if word.startswith("--") else word
+def _with_underscores(words: Sequence[str]) -> list[str]:
+    """`--top-k` is `--top_k`, as it is for train.py; what follows a bare `--` is no option."""
+    options = list(words)
+    end = options.index("--") if "--" in options else len(options)
+    for place, word in enumerate(options[:end]):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            options[place] = "--" + name.replace("-", "_") + equals + value
+    return options
 
 
 def _add_predict(commands: Any) -> None:
@@ -108,14 +119,14 @@ def predict(arguments: argparse.Namespace) -> int:
 
     photos = _list_photos(arguments.photos)
     results = [arguments.output / name for name in _result_names(photos)]
-    _check_output(arguments.output, photos, results, arguments.coco)
+    _check_output(arguments.output, photos, results)
+    places = photos if arguments.coco is None else _check_together(arguments.coco, photos, results)
     predictor = _Predictor.load(model_source(arguments.model), arguments)
     together = PredictedAnnotations(predictor.model.config)
-    folder = os.path.commonpath([photo.absolute().parent for photo in photos])
     status = 0
     times = Counter(photo.name for photo in photos)
     try:
-        for photo, result in zip(photos, results):
+        for photo, result, place in zip(photos, results, places):
             name = photo.name if times[photo.name] == 1 else str(photo)
             started = time.perf_counter()
             try:
@@ -125,11 +136,10 @@ def predict(arguments: argparse.Namespace) -> int:
                 status = 1
                 continue
             objects, summary = predictor.write_results(image, name, result)
-            if arguments.coco is not None:
-                together.add(photo.absolute().relative_to(folder).as_posix(), objects)
+            together.add(place.as_posix(), objects)
             print(f"{name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
     finally:  # also of what was done before an end by Ctrl+C
-        if arguments.coco is not None:
+        if arguments.coco is not None and together.images:
             _write_together(together, arguments.coco)
     return status
 
@@ -224,7 +234,7 @@ def _list_photos(paths: Sequence[Path]) -> list[Path]:
             found = [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES]
             if not found:
                 raise CommandError(f"The folder {path} holds no photo ({', '.join(PHOTO_SUFFIXES)}).")
-            if others := [file.name for file in files if file not in found]:
+            if others := [file.name for file in files if file.suffix.lower() not in PHOTO_SUFFIXES]:
                 shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
                 _complain(f"{len(others)} of the {len(files)} files in {path} are no photos by their names: {shown}")
         elif str(path).startswith(("http:", "https:")):
@@ -250,15 +260,28 @@ def _result_names(photos: Sequence[Path]) -> list[str]:
     return names
 
 
-def _check_output(output: Path, photos: Sequence[Path], results: Sequence[Path], together: Path | None) -> None:
-    """Makes the folder for the results, unless one of them, or the file of them all, would replace another file."""
+def _check_together(file: Path, photos: Sequence[Path], results: Sequence[Path]) -> list[Path]:
+    """Makes the folder of the file with all objects, and returns the photos' places below the folder of them all."""
+    if os.path.lexists(file):
+        raise CommandError(
+            f"--coco {file} exists, and may have been corrected by hand: name another file, or delete it."
+        )
+    if os.path.abspath(file) in {
+        os.path.abspath(f"{result}{suffix}") for result in results for suffix in RESULT_SUFFIXES
+    }:
+        raise CommandError(f"--coco {file} will be the result of one photo: name another file.")
+    paths = [os.path.abspath(photo) for photo in photos]
+    try:
+        folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # two drives have no folder in common
+        raise CommandError(f"--coco {file}: {error}.") from error
+    return [Path(os.path.relpath(path, folder)) for path in paths]
+
+
+def _check_output(output: Path, photos: Sequence[Path], results: Sequence[Path]) -> None:
+    """Makes the folder for the results, unless one of them would replace a photo."""
     originals = set(map(os.path.realpath, photos))
-    if together is not None:
-        own = {
-            os.path.realpath(result.with_name(result.name + suffix)) for result in results for suffix in RESULT_SUFFIXES
-        }
-        if os.path.realpath(together) in originals | own or together.is_dir():
-            raise CommandError(f"--coco {together} is a photo, a folder or the result of one: choose another file.")
     for result in results:
         for suffix in RESULT_SUFFIXES:
             path = result.with_name(result.name + suffix)

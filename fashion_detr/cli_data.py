@@ -112,7 +112,8 @@ def _add_to_parquet(commands: Any) -> None:
 def to_parquet(arguments: argparse.Namespace) -> int:
     from .data.fashionpedia import save_parquet
 
-    for split in arguments.split or SPLITS:
-        files = save_parquet(arguments.data_dir, split, arguments.output)
+    splits = arguments.split or SPLITS
+    for split in splits:
+        files = save_parquet(arguments.data_dir, split, arguments.output, also=splits)
         print(f"{split}: {len(files)} files in {files[0].parent}, {sum(file.stat().st_size for file in files):,} bytes")
     return 0

@@ -64,7 +64,7 @@ def require_device(device: str) -> None:
 
     try:
         torch.zeros(1, device=device).cpu()
-    except (AssertionError, NotImplementedError, RuntimeError) as error:  # a build without CUDA asserts
+    except (AssertionError, ImportError, NotImplementedError, RuntimeError) as error:  # a build without CUDA asserts
         reason = str(error).strip().splitlines()[0]
         raise CommandError(f"--device {device}: PyTorch cannot use it here ({reason}). Use --device cpu.") from error
 

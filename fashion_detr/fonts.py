@@ -8,6 +8,7 @@ from PIL import ImageFont
 logger = logging.getLogger(__name__)
 
 REGULAR = 400
+DIGITS = "0123456789."  # of the scores
 
 
 def load_font(text: str, size: int) -> ImageFont.FreeTypeFont:
@@ -16,8 +17,9 @@ def load_font(text: str, size: int) -> ImageFont.FreeTypeFont:
     first with all characters of matplotlib's and those that are installed. Where none has all, that with the most, and
     a warning.
     """
-    special = frozenset(character for character in text if not character.isascii() and not character.isspace())
-    return ImageFont.truetype(_font_file(special), size) if special else ImageFont.load_default(size)
+    if text.isascii():
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(_font_file(frozenset("".join(text.split()) + DIGITS)), size)
 
 
 @lru_cache(maxsize=256)
@@ -55,4 +57,7 @@ def _font_files() -> tuple[str, ...]:
 def _characters_of(file: str) -> frozenset[str]:
     from matplotlib.ft2font import FT2Font
 
-    return frozenset(map(chr, FT2Font(file).get_charmap()))
+    try:
+        return frozenset(map(chr, FT2Font(file).get_charmap()))
+    except (OSError, RuntimeError):  # matplotlib remembers fonts that are gone
+        return frozenset()

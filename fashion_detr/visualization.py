@@ -111,7 +111,7 @@ class _Style:
         )
 
 
-def draw_objects(image: Image.Image, objects: Sequence[dict[str, Any]], max_attributes: int = 3) -> Image.Image:
+def draw_objects(image: Image.Image, objects: Sequence[dict[str, Any]], max_attributes: int | None = 3) -> Image.Image:
     """
     Draws the objects of a photo: translucent masks with outlines, and labels in columns beside it.
 
@@ -123,7 +123,7 @@ def draw_objects(image: Image.Image, objects: Sequence[dict[str, Any]], max_attr
             What `post_process_fashion` returns for it; `label_id`, `label`, `score`, `mask` (boolean `(height, width)`,
             of the photo's size) and `attributes` are used. A `score` of `None`, as for ground truth, is not written.
         max_attributes:
-            The largest number of attributes in a label, the first ones.
+            The largest number of attributes in a label, the first ones; `None` = all.
 
     Returns:
         An RGB image: the photo, widened by the columns that are needed and heightened where labels need more room.
@@ -131,7 +131,7 @@ def draw_objects(image: Image.Image, objects: Sequence[dict[str, Any]], max_attr
     Raises:
         ValueError: a mask of another size than the photo, a damaged photo, or no whole number of attributes from 0 on.
     """
-    if whole_number(max_attributes) is None or max_attributes < 0:
+    if max_attributes is not None and (whole_number(max_attributes) is None or max_attributes < 0):
         raise ValueError(f"`max_attributes` has to be a whole number from 0 on, found {max_attributes!r}.")
     image = to_rgb(image)
     scale = min(max(LEAST_SIDE, max(image.size)), LARGEST_SIDE) / max(image.size)
@@ -233,12 +233,12 @@ def _visible_parts(shapes: list[_Shape], top_layer: np.ndarray) -> list[np.ndarr
     return [part if part.any() else shape.inside for part, shape in zip(parts, shapes)]
 
 
-def _all_text(objects: Sequence[dict[str, Any]], max_attributes: int) -> str:
+def _all_text(objects: Sequence[dict[str, Any]], max_attributes: int | None) -> str:
     names = [attribute["name"] for entry in objects for attribute in entry["attributes"][:max_attributes]]
     return "".join([*(entry["label"] for entry in objects), *names])
 
 
-def _label(entry: dict[str, Any], max_attributes: int, style: _Style) -> _Label:
+def _label(entry: dict[str, Any], max_attributes: int | None, style: _Style) -> _Label:
     """Class and score, and below them the first attributes in smaller text."""
     title = entry["label"].split() or [""]
     if entry["score"] is not None:

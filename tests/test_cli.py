@@ -362,9 +362,21 @@ def test_all_objects_in_one_annotation_file(model_folder, tmp_path, capsys):
     assert main(["data", "check", str(tmp_path), "--split", "train"]) == 0
     assert "nothing was found" in capsys.readouterr().out
 
-    for taken in (folders[0] / "look.jpg", tmp_path / "out" / "look.json", tmp_path):
-        assert run(model_folder, tmp_path / "out", *folders, options=("--coco", str(taken))) == 2
-        assert "choose another file" in capsys.readouterr().err
+    before = file.read_bytes()
+    for taken in (file, folders[0] / "look.jpg", tmp_path, tmp_path / "new" / "look_2.json"):
+        assert run(model_folder, tmp_path / "new", *folders, options=("--coco", str(taken))) == 2
+        assert "another file" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_the_vocabulary_of_a_model_in_an_annotation_file():
+    """Whatever the order of the names in its configuration, and without super-categories."""
+    names = {10: "k", 2: "c", **{index: f"x{index}" for index in (0, 1, 3, 4, 5, 6, 7, 8, 9)}}
+    config = FashionDetrConfig(id2label=names, category_ids=list(range(100, 111)), id2attribute={1: "b", 0: "a"})
+    vocabulary = Vocabulary.of(config)
+    assert {key: name for key, name, _ in vocabulary.categories} == {100 + key: name for key, name in names.items()}
+    assert vocabulary.attributes == ((0, "a", ""), (1, "b", ""))
+    assert list(config.id2label) == list(range(11))
 
 
 def test_a_pipe_that_closes_early(tmp_path):

@@ -339,10 +339,21 @@ def test_splits_of_two_vocabularies_are_not_packed_together(tmp_path, content):
     before = {file: file.read_bytes() for file in (tmp_path / "hub").rglob("*.*")}
     other = copy.deepcopy(content)
     other["categories"][0]["name"], other["categories"][1]["name"] = "shorts", "neckline"
-    with pytest.raises(ValueError, match=r"Split 'val' has other categories or attributes than .*data check"):
+    with pytest.raises(ValueError, match=r"Split 'val' has other categories or attributes, .*delete that one"):
         pack(tmp_path, other, "val", [17])
     assert {file: file.read_bytes() for file in (tmp_path / "hub").rglob("*.*")} == before
     pack(tmp_path, other, "train", [901])  # alone in its folder it is free to change
+    for names in (content, other):  # both splits, then both with new names over the old ones
+        for split in ("train", "val"):
+            write(tmp_path / "relabelled", names, f"{split}.json")
+        for split in ("train", "val"):
+            save_parquet(tmp_path / "relabelled", split, tmp_path / "both", also=["train", "val"])
+        assert read_split_vocabulary(tmp_path / "both", "train") == read_vocabulary(
+            tmp_path / "relabelled" / "val.json"
+        )
+    write(tmp_path / "relabelled", content, "val.json")
+    with pytest.raises(ValueError, match=r"Split 'train' has other categories or attributes, .* than split 'val'"):
+        save_parquet(tmp_path / "relabelled", "train", tmp_path / "both", also=["train", "val"])
     write(tmp_path / "mine", content)
     with pytest.raises(ValueError, match="is the data set itself"):
         save_parquet(tmp_path / "mine", "train", tmp_path / "mine")

@@ -258,8 +258,10 @@ def test_printed_it_is_a_line_an_object():
     lines = repr(result).splitlines()
     assert lines[0] == f"FashionResult: {len(result)} objects in a photo of 48 x 64" and len(lines) == 1 + len(result)
     for position, (line, entry) in enumerate(zip(lines[1:], result)):
-        assert line.startswith(f"  {position}: {entry['label']} {entry['score']:.2f} ")
+        assert line.startswith(f"  {position}: {entry['label']} {entry['score']:.2f}")
         assert all(attribute["name"] in line for attribute in entry["attributes"])
+    result[0] |= {"score": None, "attributes": None}  # as for what was drawn by hand
+    assert repr(result).splitlines()[1] == f"  0: {result[0]['label']}"
 
 
 # --- other programs ---------------------------------------------------------------------------------------------------
@@ -272,15 +274,6 @@ def test_official_result_format(tmp_path):
     assert [result["category_id"] for result in results] == [CONFIG.label2id[name] for name in TOY]
     assert results[0]["attribute_ids"] == CONFIG.attribute_ids[:2] and results[1]["attribute_ids"] == []
     assert all(list(entry) == OFFICIAL_KEYS and entry["image_id"] == 77 for entry in entries)
-
-
-def test_coco_with_boxes():
-    result = toy(threshold=0.6)
-    entries = json.loads(json.dumps(result.to_coco(np.int64(77), boxes=True)))
-    for entry, found in zip(entries, result, strict=True):
-        assert entry["bbox"] == coco_mask.toBbox(entry["segmentation"]).tolist()
-        assert entry["area"] == coco_mask.area(entry["segmentation"]) == found["mask"].sum()
-        assert entry["image_id"] == 77
     assert np.array_equal(coco_mask.decode(entries[0]["segmentation"]), TOY["coat"].numpy())
 
     own = FashionDetrConfig(id2label={0: "pocket", 1: "coat"}, category_ids=[32, 9])
@@ -290,6 +283,15 @@ def test_coco_with_boxes():
         toy().to_coco(77, own)
     with pytest.raises(ValueError, match=r"`config` has to be the model's, `model\.config`, found dict"):
         toy().to_coco(77, {})
+
+
+def test_coco_with_boxes():
+    result = toy(threshold=0.6)
+    entries = json.loads(json.dumps(result.to_coco(np.int64(77), boxes=True)))
+    for entry, found in zip(entries, result, strict=True):
+        assert entry["bbox"] == coco_mask.toBbox(entry["segmentation"]).tolist()
+        assert entry["area"] == coco_mask.area(entry["segmentation"]) == found["mask"].sum()
+        assert entry["image_id"] == 77
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.97, 0.999])
@@ -443,11 +445,13 @@ def test_labels_of_other_scripts_are_written(label):
     """Not as the box that stands for a character that a font does not have."""
     font = load_font(label, 30)
     box = bytes(font.getmask("\U0010fffd"))
-    assert all(bytes(font.getmask(character)) != box for character in label)
+    assert all(bytes(font.getmask(character)) != box for character in f"{label}coat0.93")
 
 
 def test_a_script_without_a_font_is_told(caplog):
-    load_font("\U000f0000", 30)
+    """What else the text has is written all the same."""
+    font = load_font("\U000f0000 coat", 30)
+    assert bytes(font.getmask("\U000f0000")) != bytes(font.getmask("c")) != bytes(font.getmask("0"))
     assert "No font on this machine has all characters of the labels: \U000f0000 will be" in caplog.text
 
 

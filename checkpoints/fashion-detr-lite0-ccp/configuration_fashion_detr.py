@@ -248,7 +248,8 @@ def vocabulary_of(config: FashionDetrConfig | None) -> FashionDetrConfig:
 
 
 def _with_integer_keys(mapping: dict) -> dict:
-    return {int(key): value for key, value in mapping.items()}
+    """In their order: as text, 10 comes before 2."""
+    return dict(sorted((int(key), value) for key, value in mapping.items()))
 
 
 def _check_labels(field: str, names: dict, ids: list, supercategories: list | None) -> None:

@@ -55,10 +55,10 @@ class EndpointHandler:
 
         Args:
             data (`dict`):
-                `inputs`: the photo as a PIL image, as the bytes of an image file or as their base64 text (of an
-                animation the first picture); paths and URLs are not opened. `parameters`, optional: `threshold` (least
-                score, 0.5), `mask_threshold` (0.5), `attribute_threshold` (the model's own), `top_k` (100) and, which
-                changes nothing, `subtask` (`"instance"`).
+                `inputs`: the photo as a PIL image, as the bytes of an image file or as their base64 text, also as a
+                data URL (of an animation the first picture); paths and other URLs are not opened. `parameters`,
+                optional: `threshold` (least score, 0.5), `mask_threshold` (0.5), `attribute_threshold` (the model's
+                own), `top_k` (100) and, which changes nothing, `subtask` (`"instance"`).
 
         Returns:
             Objects, best first, ready for JSON: `label`, `score`, `mask` (base64 text of a PNG of the photo's size, 255
@@ -114,7 +114,8 @@ class EndpointHandler:
 
 def _decoded(text: str) -> bytes:
     try:
-        content = text.rpartition(",")[2] if text.startswith("data:") else text  # as a browser's FileReader gives it
+        is_data_url = text.lstrip()[:5].lower() == "data:"  # as a browser's FileReader gives it
+        content = text.rpartition(",")[2] if is_data_url else text
         return base64.b64decode("".join(content.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(

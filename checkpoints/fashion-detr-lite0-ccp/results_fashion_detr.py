@@ -94,12 +94,14 @@ class FashionResult(list):
     def __repr__(self) -> str:
         """A line an object; whole masks would hide them."""
         height, width = self.image_size
-        lines = [
-            f"  {position}: {entry['label']} {entry['score']:.2f} {tuple(entry['bbox'])}"
-            + ("" if entry["parent"] is None else f" on {entry['parent']}")
-            + "".join(f", {attribute['name']}" for attribute in entry["attributes"])
-            for position, entry in enumerate(self)
-        ]
+        lines = []
+        for position, entry in enumerate(self):
+            line = f"  {position}: {entry['label']}"
+            if isinstance(entry.get("score"), float):
+                line += f" {entry['score']:.2f}"
+            if entry["parent"] is not None:
+                line += f" on {entry['parent']}"
+            lines.append(line + "".join(f", {attribute['name']}" for attribute in entry.get("attributes") or ()))
         return "\n".join([f"FashionResult: {len(self)} objects in a photo of {width} x {height}", *lines])
 
     def __copy__(self) -> "FashionResult":
@@ -331,7 +333,7 @@ class FashionResult(list):
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
-    def plot(self, image: Image.Image, max_attributes: int = 3) -> Image.Image:
+    def plot(self, image: Image.Image, max_attributes: int | None = 3) -> Image.Image:
         """
         The objects drawn over their photo, with labels beside it.
 
@@ -339,7 +341,7 @@ class FashionResult(list):
             image (`PIL.Image.Image`):
                 The photo, of any mode; turned as its EXIF data say, where they do.
             max_attributes (`int`, *optional*, defaults to 3):
-                The largest number of attributes in a label, the first ones.
+                The largest number of attributes in a label, the first ones; `None` for all.
 
         Returns:
             An RGB image, wider than the photo where labels need room.
@@ -463,7 +465,7 @@ def whole_number(value: Any) -> int | None:
 
 def _box_and_area(entry: dict[str, Any]) -> dict[str, Any]:
     x0, y0, x1, y1 = entry["bbox"]
-    return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": int(np.count_nonzero(entry["mask"].numpy()))}
+    return {"bbox": np.array([x0, y0, x1 - x0, y1 - y0]).tolist(), "area": int(np.count_nonzero(entry["mask"].numpy()))}
 
 
 def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:

@@ -43,7 +43,7 @@ FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in t
         "id": int,
         "image_id": int,
         "category_id": int,
-        "segmentation": list | dict | None,
+        "segmentation": list | dict,
         "attribute_ids": list | None,
         "bbox": list | None,
         "area": int | float | None,
@@ -72,10 +72,12 @@ class Vocabulary:
     @classmethod
     def of(cls, config: FashionDetrConfig) -> Vocabulary:
         """What a model knows."""
-        labels, attributes = config.id2label.values(), config.id2attribute.values()
+        kinds = (
+            (config.category_ids, config.id2label, config.category_supercategories),
+            (config.attribute_ids, config.id2attribute, config.attribute_supercategories),
+        )
         return cls(
-            tuple(sorted(zip(config.category_ids, labels, config.category_supercategories))),
-            tuple(sorted(zip(config.attribute_ids, attributes, config.attribute_supercategories))),
+            *(tuple(sorted(zip(ids, names.values(), groups or [""] * len(ids)))) for ids, names, groups in kinds)
         )
 
     def lists(self) -> dict[str, list[dict[str, Any]]]:
@@ -429,7 +431,7 @@ def segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None
     counts = segmentation.get("counts")
     if not isinstance(counts, (list, str)):
         return f"expected an RLE's counts as a list or a string, found {reprlib.repr(counts)}"
-    if segmentation.get("size") != size or not set(map(type, segmentation["size"])) <= {int}:
+    if segmentation.get("size") != size:
         return f"expected an RLE of its image's size [height, width] {size}, found {segmentation.get('size')}"
     if isinstance(counts, list) and not (set(map(type, counts)) <= {int} and max(counts, default=0) < 2**32):
         return f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}"
@@ -445,9 +447,8 @@ def segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None
 def compressed_rle(segmentation: list | dict, height: int, width: int) -> dict[str, Any]:
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, height, width)
-    return segmentation
+    rle = {"size": [height, width], "counts": segmentation["counts"]}  # a file may write its size as 96.0
+    return coco_mask.frPyObjects(rle, height, width) if isinstance(rle["counts"], list) else rle
 
 
 def _span(ids: set[int]) -> str:

@@ -466,6 +466,8 @@ def _decode(file: BinaryIO) -> tuple[tuple[int, int], bool]:
     """(width, height) as the reader will see the photo, and whether that is turned by its EXIF orientation."""
     with PIL.Image.open(file) as image:
         width, height = image.size
+        if image.format == "EPS":
+            raise ValueError("an EPS file is a program, which is not run")
         if width * height > MAX_PIXELS:
             limit = f"{MAX_PIXELS / 1e6:.0f} megapixels"
             raise ValueError(f"{width} x {height} pixels, more than the {limit} that are read")

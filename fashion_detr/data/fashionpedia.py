@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -133,13 +133,16 @@ def _named_split(split: str) -> NamedSplit:
     return NamedSplit(re.sub(r"\W", "_", split))
 
 
-def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathLike) -> list[Path]:
+def save_parquet(
+    data_dir: str | os.PathLike, split: str, output: str | os.PathLike, also: Sequence[str] = ()
+) -> list[Path]:
     """
     Writes a split as parquet files that need nothing else: the photos' own bytes are inside.
 
     The folder has the layout of a data set on the Hub (`data/train-00000-of-00046.parquet`), and the vocabulary beside
-    it; `load_fashionpedia` and `datasets.load_dataset` read it, `huggingface_hub` uploads it. Files of this split that
-    the folder had before are replaced when all new ones are written; those of other splits stay.
+    it; `load_fashionpedia` and `datasets.load_dataset` read it (the latter, splits named by letters, digits and
+    underscores), `huggingface_hub` uploads it. Files of this split that the folder had before are replaced when all new
+    ones are written; those of other splits stay. `also` names the splits that the caller packs into it as well.
 
     Raises what `load_fashionpedia` raises, and ValueError for a folder that holds splits of another vocabulary, or the
     data set itself.
@@ -148,7 +151,15 @@ def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathL
         raise ValueError(f"{output} is the data set itself, whose annotation files would no longer be read.")
     rows = load_fashionpedia(data_dir, split).cast_column("image", Image(decode=False))
     vocabulary = read_split_vocabulary(data_dir, split)
-    _require_same_vocabulary(vocabulary, split, Path(output))
+    for other in also:
+        _require_same_vocabulary(vocabulary, split, read_split_vocabulary(data_dir, other), f"split {other!r}")
+    file, replaced = (
+        Path(output) / VOCABULARY_FILE,
+        [_parts(Path(output) / PARQUET_FOLDER, one) for one in (split, *also)],
+    )
+    if set((Path(output) / PARQUET_FOLDER).glob("*.parquet")) - set().union(*replaced) and file.is_file():
+        before = f"what was packed into {output} before: name another folder, or delete that one"
+        _require_same_vocabulary(vocabulary, split, read_vocabulary_file(file), before)
     folder = Path(output) / PARQUET_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     # Beside the old files, so that a move replaces one in no time, and in a hidden folder, which nothing reads.
@@ -162,16 +173,10 @@ def save_parquet(data_dir: str | os.PathLike, split: str, output: str | os.PathL
     return files
 
 
-def _require_same_vocabulary(vocabulary: Vocabulary, split: str, output: Path) -> None:
+def _require_same_vocabulary(vocabulary: Vocabulary, split: str, other: Vocabulary, whose: str) -> None:
     """All splits of a folder share one vocabulary file."""
-    file, folder = output / VOCABULARY_FILE, output / PARQUET_FOLDER
-    others = set(folder.glob("*.parquet")) - _parts(folder, split).keys()
-    if others and file.is_file() and read_vocabulary_file(file) != vocabulary:
-        raise ValueError(
-            f"Split {split!r} has other categories or attributes than the splits packed into {output} before: "
-            f"all splits need the same, by id, name and super-category. `fashion-detr data check` tells how they "
-            f"differ; if those in {output} are of another data set, name another folder."
-        )
+    if vocabulary.names_by_id() != other.names_by_id():
+        raise ValueError(f"Split {split!r} has other categories or attributes, by id and name, than {whose}.")
 
 
 def _write_parts(rows: Dataset, split: str, folder: Path) -> list[Path]:
@@ -223,7 +228,8 @@ def fashionpedia_annotations(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A row's objects as Fashionpedia's own annotations: the file's ids and masks, bbox [x, y, w, h] in pixels."""
     return [
         {
-            **{name: found[name] for name in ("id", "category_id", "attribute_ids", "bbox", "area")},
+            **{name: found[name] for name in ("id", "category_id", "attribute_ids", "bbox")},
+            "area": stated_area(found),
             "image_id": row["image_id"],
             "iscrowd": int(found["iscrowd"]),
             "segmentation": _decode_segmentation(found["segmentation"]),

@@ -37,21 +37,26 @@ class ImageFiles:
         if self.prefix is None:
             files = (Path(folder, name) for folder, _, inside in os.walk(self.folder) for name in inside)
             there = {file.relative_to(self.folder).as_posix() for file in files}
-        else:
-            members = _archive(str(self.folder)).namelist()
-            there = {name.removeprefix(self.prefix) for name in members if name.startswith(self.prefix)}
-        # What the walk does not meet may still be there: behind a link, or outside of the folder.
-        return [
-            name
-            for name in names
-            if tidy(name) not in there and not (self.prefix is None and (self.folder / tidy(name)).is_file())
-        ]
+            # What the walk does not meet may still be there: behind a link, or outside of the folder.
+            return [
+                name
+                for name in names
+                if normpath(name) not in there and not (self.folder / self._place(name)).is_file()
+            ]
+        members = _archive(str(self.folder)).namelist()
+        there = {name.removeprefix(self.prefix) for name in members if name.startswith(self.prefix)}
+        return [name for name in names if tidy(name) not in there]
 
     def url(self, name: str) -> str:
         """What `open_image_file`, and the Image feature of `datasets`, find the photo by."""
         if self.prefix is None:
-            return str(self.folder / tidy(name))
+            return str(self.folder / self._place(name))
         return f"{ZIP_URL}{self.prefix}{tidy(name)}::{self.folder}"
+
+    def _place(self, name: str) -> str:
+        """Below the folder: a file is called as it is listed, or as Windows lists it."""
+        plain = normpath(name)
+        return plain if "\\" not in plain or (self.folder / plain).is_file() else tidy(name)
 
     def open(self, name: str) -> BinaryIO:
         """The photo's bytes. Raises OSError if it cannot be read."""
@@ -84,12 +89,12 @@ def find_images(data_dir: Path, split: str, annotation_file: Path) -> ImageFiles
     names = (split, f"{split}2020", f"images/{split}", "images", *(["test"] if with_test else []), ".")
     archive_names = (f"{split}2020.zip", *(["val_test2020.zip"] if with_test else []), f"{split}.zip", "images.zip")
     folders, archives = [data_dir / name for name in names], [data_dir / name for name in archive_names]
-    name = tidy(first_image_name(annotation_file))
+    name = first_image_name(annotation_file)
     for folder in folders:
-        if (folder / name).is_file():
+        if (folder / name).is_file() or (folder / tidy(name)).is_file():
             return ImageFiles(folder)
     for archive in archives:
-        for prefix in _prefixes(archive, name):
+        for prefix in _prefixes(archive, tidy(name)):
             return ImageFiles(archive, prefix)
     what = f"{name!r}, the first image of {annotation_file}"
     raise FileNotFoundError(not_found(what, [*folders, *archives], data_dir))

@@ -20,6 +20,7 @@ class PredictedAnnotations:
 
     def __init__(self, config: FashionDetrConfig):
         self.config = config
+        self.vocabulary = Vocabulary.of(config)
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
 
@@ -32,8 +33,7 @@ class PredictedAnnotations:
             self.annotations.append({"id": len(self.annotations) + 1, **found, "iscrowd": 0})
 
     def write(self, file: Path) -> None:
-        """Writes the file, and its folder if that is missing. Raises OSError."""
+        """Raises OSError if the file cannot be written."""
         lists = {"images": self.images, "annotations": self.annotations}
-        content = {"info": {"description": "found by a model"}} | lists | Vocabulary.of(self.config).lists()
-        file.parent.mkdir(parents=True, exist_ok=True)
+        content = {"info": {"description": "found by a model"}} | lists | self.vocabulary.lists()
         file.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 from huggingface_hub import EvalResult, ModelCard, metadata_load
 
 from ..configuration_fashion_detr import FashionDetrConfig
@@ -228,7 +229,7 @@ def _folder_terms(folder: Path) -> str | None:
     """What a model's own card says, if it is still there."""
     try:
         stated = (metadata_load(folder / "README.md") or {}).get("license")
-    except (OSError, ValueError):
+    except (OSError, ValueError, yaml.YAMLError):
         return None
     return stated if isinstance(stated, str) and stated != UNKNOWN else None
 
