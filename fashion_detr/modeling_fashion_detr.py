@@ -419,10 +419,11 @@ def box_edges(probabilities: torch.Tensor, level_share: torch.Tensor) -> torch.T
         valid = level_share.amax(dim=across)
         side = valid.sum(dim=-1).clamp(min=1)
         profiles = (2 * probabilities.amax(dim=across) - 0.5).clamp(0, 1)
-        for edges, profile in ((boxes, profiles), (common, profiles.amax(dim=1, keepdim=True))):
-            begun = running_max(profile)  # there is mask here or before
-            unfinished = running_max(profile.flip(-1))  # there is mask here or behind; from the end on
-            edges += [((1 - begun) * valid).sum(dim=-1) / side, unfinished.sum(dim=-1) / side]
+        begun = running_max(profiles)  # there is mask here or before
+        unfinished = running_max(profiles.flip(-1))  # there is mask here or behind; from the end on
+        boxes += [((1 - begun) * valid).sum(dim=-1) / side, unfinished.sum(dim=-1) / side]
+        begun, unfinished = (reached.amax(dim=1, keepdim=True) for reached in (begun, unfinished))
+        common += [((1 - begun) * valid).sum(dim=-1) / side, unfinished.sum(dim=-1) / side]
     boxes = torch.stack(boxes, dim=-1)
     return torch.cat([boxes, torch.stack(common, dim=-1).expand_as(boxes)], dim=-1)
 
@@ -431,10 +432,11 @@ def running_max(values: torch.Tensor) -> torch.Tensor:
     """The largest of `values` `(..., n)`, none below 0, up to every position."""
     if not torch.onnx.is_in_onnx_export():
         return values.cummax(dim=-1).values
-    # ONNX has no such operator. Each step doubles how far back a position looks: in the end over 4096 cells.
-    for step in range(12):
-        earlier = nn.functional.pad(values, (2**step, 0))[..., : -(2**step)]
-        values = torch.maximum(values, earlier)
+    # ONNX has no such operator. Each step doubles how far back a position looks.
+    reach = 1
+    while reach < values.shape[-1]:
+        values = torch.maximum(values, nn.functional.pad(values, (reach, 0))[..., :-reach])
+        reach *= 2
     return values
 
 

@@ -121,7 +121,7 @@ def test_options_within_the_text_exist(parsers):
 
 def test_python_blocks_run(tiny_config, tmp_path):
     torch.manual_seed(0)
-    model = FashionDetrForInstanceSegmentation(tiny_config())
+    model = FashionDetrForInstanceSegmentation(tiny_config(decoder_layers=1))
     with torch.no_grad():  # it is sure to find coats, that there is something to crop and to draw
         model.class_head.bias[model.config.label2id["coat"]] = 8
     for name in ("checkpoints/fashion-detr-lite0-ccp", "outputs/own"):
