@@ -122,7 +122,7 @@ def predict(arguments: argparse.Namespace) -> int:
     _check_output(arguments.output, photos, results)
     places = photos if arguments.coco is None else _check_together(arguments.coco, photos, results)
     predictor = _Predictor.load(model_source(arguments.model), arguments)
-    together = PredictedAnnotations(predictor.model.config)
+    together = None if arguments.coco is None else PredictedAnnotations(predictor.model.config)
     status = 0
     times = Counter(photo.name for photo in photos)
     try:
@@ -136,10 +136,11 @@ def predict(arguments: argparse.Namespace) -> int:
                 status = 1
                 continue
             objects, summary = predictor.write_results(image, name, result)
-            together.add(place.as_posix(), objects)
+            if together is not None:
+                together.add(place.as_posix(), objects)
             print(f"{name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
     finally:  # also of what was done before an end by Ctrl+C
-        if arguments.coco is not None and together.images:
+        if together is not None and together.images:
             _write_together(together, arguments.coco)
     return status
 

@@ -77,7 +77,10 @@ class Vocabulary:
             (config.attribute_ids, config.id2attribute, config.attribute_supercategories),
         )
         return cls(
-            *(tuple(sorted(zip(ids, names.values(), groups or [""] * len(ids)))) for ids, names, groups in kinds)
+            *(
+                tuple(sorted(zip(ids, (names[index] for index in range(len(ids))), groups or [""] * len(ids))))
+                for ids, names, groups in kinds
+            )
         )
 
     def lists(self) -> dict[str, list[dict[str, Any]]]:
