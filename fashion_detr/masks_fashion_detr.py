@@ -139,19 +139,12 @@ def run_lengths(texts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
     places = 5 * (np.arange(len(characters)) - np.repeat(starts, ends - starts + 1))
     counts = np.add.reduceat((characters & 31) << places, starts) if len(starts) else starts
     counts -= (characters[ends] >> 4 & 1) << (places[ends] + 5)
-    return _undo_differences(counts, np.searchsorted(ends, text_ends, side="right"))
-
-
-def _undo_differences(counts: np.ndarray, mask_ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From the third run of a mask on, a number tells how it differs from the one two before it; the first has none."""
-    sizes = np.diff(mask_ends, prepend=0)
-    first = mask_ends - sizes
-    mask = np.repeat(np.arange(len(sizes)), sizes)
-    place = np.arange(len(counts)) - first[mask]
-    for chain in (place % 2 == 1, (place % 2 == 0) & (place > 0)):
-        totals = np.concatenate([[0], counts[chain].cumsum()])
-        before = totals[np.searchsorted(mask[chain], np.arange(len(sizes)))]
-        counts[chain] = totals[1:] - before[mask[chain]]
+    mask_ends = np.searchsorted(ends, text_ends, side="right")
+    first = np.concatenate([[0], mask_ends])[: len(texts)]
+    for start, end in zip(first.tolist(), mask_ends.tolist()):  # from the fourth on, differences to the last but one
+        runs = counts[start:end]
+        runs[1::2] = runs[1::2].cumsum()
+        runs[2::2] = runs[2::2].cumsum()
     return counts, first
 
 
