@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
-from fashion_detr.data.annotations import Vocabulary
+from fashion_detr.data.annotations import Vocabulary, different_names
 from fashion_detr.data.dataset import Example, FashionDataset, FashionpediaExamples, keep_in_memory, set_aside
 from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary
 from fashion_detr.data.priors import category_attributes, pairs_of
@@ -176,7 +176,7 @@ def build_datasets(
     else:
         with args.main_process_first(desc="reading the annotations"):
             if args.local_process_index == 0:  # who has the whole files in memory for it
-                require_same_vocabulary(data_args)
+                require_same_vocabulary(data_args, config)
             train = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.train_split))
             final = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.eval_split))
         selection = final
@@ -207,18 +207,17 @@ def build_datasets(
     )
 
 
-def require_same_vocabulary(data_args: DataArguments) -> None:
+def require_same_vocabulary(data_args: DataArguments, config: FashionDetrConfig) -> None:
     """Raises ValueError if an id means one thing among what is learnt, and another among what is judged."""
-    splits = (data_args.train_split, data_args.eval_split)
-    learnt, judged = (read_split_vocabulary(data_args.data_dir, split).names_by_id() for split in splits)
-    for kind, expected, found in zip(("category", "attribute"), judged, learnt):
-        for key in sorted(expected.keys() | found.keys()):
-            if expected.get(key) != found.get(key):
-                told = [repr(names[key]) if key in names else "nothing" for names in (found, expected)]
-                raise ValueError(
-                    f"All splits need the same categories and attributes, but {kind} {key} is {told[0]} in split "
-                    f"{splits[0]!r} and {told[1]} in {splits[1]!r}. `fashion-detr data check` tells all differences."
-                )
+    learnt = read_split_vocabulary(data_args.data_dir, data_args.train_split).names_by_id()
+    judged = Vocabulary.of(config).names_by_id()  # the model has that split's
+    for kind, one, other in zip(("category", "attribute"), learnt, judged):
+        for key, in_train, in_eval in different_names(one, other):
+            raise ValueError(
+                f"All splits need the same categories and attributes, but {kind} {key} is {in_train} in split "
+                f"{data_args.train_split!r} and {in_eval} in {data_args.eval_split!r}. `fashion-detr data check` tells "
+                "all differences."
+            )
 
 
 def learn_priors(config: FashionDetrConfig, train: Sequence[Example]) -> None:

@@ -443,9 +443,8 @@ def _require_vocabulary(config: "FashionDetrConfig", vocabulary: "Vocabulary", a
 
 def _warn_of_other_names(config: "FashionDetrConfig", vocabulary: "Vocabulary") -> None:
     """Equal ids of other data sets are common; only the person can tell a new name from another label."""
-    from .training.report import names_by_id
-
-    for kind, in_model, in_data in zip(("category", "attribute"), names_by_id(config), vocabulary.names_by_id()):
+    known = type(vocabulary).of(config)
+    for kind, in_model, in_data in zip(("category", "attribute"), known.names_by_id(), vocabulary.names_by_id()):
         other = [key for key in in_model if in_model[key] != in_data[key]]
         if other:
             _complain(

@@ -245,6 +245,19 @@ def _is_known(value: Any, known: Container) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value in known
 
 
+def different_names(one: Mapping[int, str], other: Mapping[int, str]) -> list[tuple[int, str, str]]:
+    """The ids that two vocabularies name differently: an id, and what it is in either, "nothing" if not listed."""
+
+    def told(key: int, names: Mapping[int, str]) -> str:
+        return repr(names[key]) if key in names else "nothing"
+
+    return [
+        (key, told(key, one), told(key, other))
+        for key in sorted(one.keys() | other.keys())
+        if one.get(key) != other.get(key)
+    ]
+
+
 def _distinct_names(entries: tuple[tuple[int, str, str], ...]) -> dict[int, str]:
     times = Counter(name for _, name, _ in entries)
     return {key: name if times[name] == 1 else f"{name} ({key})" for key, name, _ in entries}

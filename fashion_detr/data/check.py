@@ -27,6 +27,7 @@ from .annotations import (
     SHOWN,
     box_fault,
     compressed_rle,
+    different_names,
     encloses_area,
     entry_fault,
     first_cases,
@@ -484,17 +485,7 @@ def _compare_vocabularies(vocabularies: Mapping[str, Mapping[str, dict[int, str]
     for split, vocabulary in vocabularies.items():
         for section in ("categories", "attributes"):
             if section in vocabulary and section in vocabularies[first]:
-                cases = _differences(first, vocabularies[first][section], split, vocabulary[section])
+                different = different_names(vocabularies[first][section], vocabulary[section])
+                cases = [f"id {key}: {one} in {first!r}, {other} in {split!r}" for key, one, other in different]
                 errors.add(f"{section} that differ between {first!r} and {split!r}", *cases)
     return list(errors)
-
-
-def _differences(first: str, expected: dict[int, str], split: str, found: dict[int, str]) -> list[str]:
-    def told(key: int, names: dict[int, str]) -> str:
-        return repr(names[key]) if key in names else "nothing"
-
-    return [
-        f"id {key}: {told(key, expected)} in {first!r}, {told(key, found)} in {split!r}"
-        for key in sorted(expected.keys() | found.keys())
-        if expected.get(key) != found.get(key)
-    ]

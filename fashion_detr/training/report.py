@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..configuration_fashion_detr import FashionDetrConfig
+from ..data.annotations import Vocabulary
 from ..data.dataset import Example
 from ..image_processing_fashion_detr import ATTRIBUTE_THRESHOLD, FashionDetrImageProcessor
 from ..masks_fashion_detr import decode_segmentation
@@ -72,19 +73,11 @@ def figures_document(
     }
 
 
-def names_by_id(config: FashionDetrConfig) -> tuple[dict[int, str], dict[int, str]]:
-    """The names of a model's categories and of its attributes, by the data set's own ids."""
-    return (
-        {category_id: config.id2label[index] for index, category_id in enumerate(config.category_ids)},
-        {attribute_id: config.id2attribute[index] for index, attribute_id in enumerate(config.attribute_ids)},
-    )
-
-
 def model_document(evaluation: Evaluation, num_images: int, **more: Any) -> dict[str, Any]:
     """`figures_document` of a model, with its `AP_IoU+F1` under one attribute threshold for all beside."""
     return figures_document(
         evaluation.metric,
-        *names_by_id(evaluation.config),
+        *Vocabulary.of(evaluation.config).names_by_id(),
         num_images,
         **{FIXED_THRESHOLD_FIGURE: evaluation.fixed.compute()["AP_IoU+F1"]},
         fixed_attribute_threshold=ATTRIBUTE_THRESHOLD,
