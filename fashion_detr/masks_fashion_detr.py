@@ -3,6 +3,7 @@ One mask at a time: from polygons and run lengths to arrays and back, and from t
 """
 
 import math
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,17 +69,13 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
 
 def decode_mask(rle: dict[str, Any]) -> np.ndarray:
     """
-    COCO's compressed run lengths as a boolean `(H, W)` mask.
+    COCO's run lengths, compressed or not, as a boolean `(H, W)` mask.
 
     Raises:
-        ValueError: the text is broken, or its runs do not fill the mask.
+        ValueError: as [`mask_runs`].
     """
     height, width = rle["size"]
-    counts, _ = run_lengths([rle["counts"]])
-    if counts.min(initial=0) < 0 or counts.sum() != height * width:
-        raise ValueError(
-            f"The run lengths of a mask of {height} x {width} cover {counts.sum()} pixels instead of {height * width}."
-        )
+    counts = mask_runs(rle)
     mask = np.zeros((height, width), dtype=bool)
     runs = counts[: len(counts) // 2 * 2]  # up to the last pixel of the mask
     if len(runs):
@@ -110,6 +107,26 @@ def _compress(counts: np.ndarray) -> str:
     return text.astype(np.uint8).tobytes().decode("ascii")
 
 
+def mask_runs(rle: dict[str, Any]) -> np.ndarray:
+    """
+    The runs of one mask, int64 `(R,)`: so many pixels outside it, inside, outside..., column by column.
+
+    Raises:
+        ValueError: `counts` are no run lengths, or do not fill the mask.
+    """
+    (height, width), counts = rle["size"], rle["counts"]
+    if isinstance(counts, (str, bytes)):
+        runs, _ = run_lengths([counts])
+    elif isinstance(counts, list) and set(map(type, counts)) <= {int} and max(counts, default=0) < 2**32:
+        runs = np.array(counts, dtype=np.int64)
+    else:
+        raise ValueError(f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}")
+    if runs.min(initial=0) < 0 or runs.sum() != height * width:
+        found = f"{runs.sum()} (least {runs.min(initial=0)})"
+        raise ValueError(f"expected counts that sum to {height} x {width} = {height * width} pixels, found {found}")
+    return runs
+
+
 def run_lengths(texts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
     """
     The run lengths of masks in COCO's compressed form, one mask behind the other, and where each mask's begin.
@@ -126,16 +143,17 @@ def run_lengths(texts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: a text is of no such form.
     """
-    texts = [text.encode() if isinstance(text, str) else text for text in texts]
+    texts = [text.encode(errors="surrogatepass") if isinstance(text, str) else text for text in texts]
     characters = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((characters & 32) == 0)
     text_ends = np.cumsum([len(text) for text in texts], dtype=np.int64) - 1
     is_complete = all(texts) and (characters[text_ends] & 32 == 0).all()
     if not is_complete or (len(characters) and (characters.min() < 0 or characters.max() > 63)):
-        raise ValueError("No compressed run lengths.")
+        shown = b"".join(texts)[:30].decode("latin-1")
+        raise ValueError(f"expected counts in COCO's compressed form, found {shown!a}")
     starts = np.concatenate([[0], ends + 1])[: len(ends)]
     if (ends - starts).max(initial=0) > 6:
-        raise ValueError("A run of more than 35 bits in compressed run lengths.")
+        raise ValueError("expected runs of at most 35 bits")
     places = 5 * (np.arange(len(characters)) - np.repeat(starts, ends - starts + 1))
     counts = np.add.reduceat((characters & 31) << places, starts) if len(starts) else starts
     counts -= (characters[ends] >> 4 & 1) << (places[ends] + 5)
@@ -162,24 +180,19 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
             What the mask belongs to, for the error message.
 
     Raises:
-        ValueError: a size other than the image's, or no polygon of three points.
-        ImportError: pycocotools is missing and the mask is not an array.
+        ValueError: a size other than the image's, broken run lengths, or no polygon of three points.
+        ImportError: pycocotools is missing and the mask consists of polygons.
     """
     height, width = image_size
     if isinstance(segmentation, (np.ndarray, torch.Tensor)):
         _check_size(tuple(segmentation.shape), (height, width), where)
         return np.asarray(segmentation, dtype=np.float32)
-    _require_pycocotools()
     if isinstance(segmentation, dict):
         _check_size(tuple(segmentation["size"]), (height, width), where)
-        rle = segmentation
-        if isinstance(rle["counts"], list):
-            if sum(rle["counts"]) != height * width:
-                raise ValueError(
-                    f"The run lengths of {where} cover {sum(rle['counts'])} pixels, its image has {height * width}."
-                )
-            rle = coco_mask.frPyObjects(rle, height, width)
-        return coco_mask.decode(rle).astype(np.float32)
+        try:
+            return decode_mask(segmentation).astype(np.float32)
+        except ValueError as error:
+            raise ValueError(f"The mask of {where}: {error}.") from None
     if not isinstance(segmentation, list):
         raise ValueError(
             f"The mask of {where} has to be polygons, run lengths or an array, found {type(segmentation).__name__}."
@@ -190,12 +203,13 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
             f"The mask of {where} has no polygon of at least three points (6 numbers: x, y, x, y, x, y); found "
             f"polygons of {[len(polygon) for polygon in segmentation]} numbers."
         )
+    _require_pycocotools()
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(np.float32)
 
 
 def _require_pycocotools() -> None:
     if coco_mask is None:
-        raise ImportError("Polygons and run-length encoded masks need pycocotools: `pip install pycocotools`.")
+        raise ImportError("Masks as polygons need pycocotools: `pip install pycocotools`.")
 
 
 def _check_size(found: tuple, expected: tuple[int, int], where: str) -> None:

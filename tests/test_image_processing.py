@@ -213,7 +213,8 @@ def test_a_button_survives_a_large_reduction():
         ({"segmentation": [[1, 1, 20, 20]]}, "annotation 12 of image 77 has no polygon of at least three points"),
         ({"segmentation": []}, "no polygon"),
         ({"segmentation": {"size": [50, 30], "counts": [1500]}}, "50 x 30, but its image is 30 x 50"),
-        ({"segmentation": {"size": [30, 50], "counts": [1400]}}, "1400 pixels"),
+        ({"segmentation": {"size": [30, 50], "counts": [1400]}}, "= 1500 pixels, found 1400"),
+        ({"segmentation": {"size": [30, 50], "counts": "PPPPPPPPPPPPPP0"}}, "of annotation 12 of image 77: exp"),
         ({"segmentation": np.ones((30, 51))}, "30 x 51"),
     ],
 )

@@ -22,6 +22,9 @@ def test_run_lengths_are_those_of_pycocotools(mask):
     expected = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     assert encoded == {"size": list(mask.shape), "counts": expected["counts"].decode()}
     assert np.array_equal(decode_mask(encoded), mask)
+    pixels = [int(pixel) for pixel in mask.ravel(order="F")]
+    runs = [count for pixel in pixels for count in ((0, 1) if pixel else (1, 0))]  # one by one, with empty runs
+    assert np.array_equal(decode_mask({"size": list(mask.shape), "counts": runs}), mask)
 
 
 def test_long_and_falling_runs():
@@ -33,9 +36,11 @@ def test_long_and_falling_runs():
     assert np.array_equal(decode_mask(encoded), mask)
 
 
-@pytest.mark.parametrize("counts", ["", "a", "PPPPPPPPPPPPPP0", "4", "12~", "é"])
+@pytest.mark.parametrize(
+    "counts", ["", "a", "PPPPPPPPPPPPPP0", "4", "12~", "é", [], [13], [14, -2], [12.0], ["12"], None]
+)
 def test_broken_run_lengths_are_refused(counts):
-    with pytest.raises(ValueError, match="run lengths"):
+    with pytest.raises(ValueError, match=r"expected (counts|runs)"):
         decode_mask({"size": [3, 4], "counts": counts})
 
 
@@ -54,7 +59,7 @@ def test_run_lengths_of_many_masks(masks):
 def test_a_broken_mask_among_others_is_not_completed_by_its_neighbour(broken, place):
     texts = ["04", "04"]
     texts.insert(place, broken)
-    with pytest.raises(ValueError, match="run lengths"):
+    with pytest.raises(ValueError, match="compressed form"):
         run_lengths(texts)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..masks_fashion_detr import run_lengths
+from ..masks_fashion_detr import mask_runs
 from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
 logger = logging.getLogger(__name__)
@@ -449,14 +449,10 @@ def segmentation_fault(segmentation: list | dict, size: list[int]) -> str | None
         return f"expected an RLE's counts as a list or a string, found {reprlib.repr(counts)}"
     if segmentation.get("size") != size:
         return f"expected an RLE of its image's size [height, width] {size}, found {segmentation.get('size')}"
-    if isinstance(counts, list) and not (set(map(type, counts)) <= {int} and max(counts, default=0) < 2**32):
-        return f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}"
     try:
-        runs = counts if isinstance(counts, list) else run_lengths([counts])[0].tolist()
-    except ValueError:
-        return f"expected counts in COCO's compressed form, found {counts[:30]!a}"
-    if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
-        return f"expected counts that sum to {size[0]} x {size[1]} = {size[0] * size[1]} pixels, found {sum(runs)}"
+        mask_runs(segmentation)
+    except ValueError as error:
+        return str(error)
     return None
 
 
