@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from .data.predicted import PredictedAnnotations
     from .metrics import FashionAveragePrecision
 
-PHOTO_SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PHOTO_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif"),
+    *(".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+)
 RESULT_SUFFIXES = (".png", ".json")
 LABELS_PER_LINE = 4
 

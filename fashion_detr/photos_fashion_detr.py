@@ -9,6 +9,13 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 
+try:  # HEIC, the format of iPhones, which Pillow reads no more than any other HEVC
+    import pi_heif
+except ImportError:
+    pass
+else:
+    pi_heif.register_heif_opener()
+
 ORIENTATION = Base.Orientation.value
 
 # A file of some kilobytes can hold an image that fills the memory, so one that says of itself to have more pixels is
@@ -73,7 +80,8 @@ def _open(source, max_pixels: int) -> Image.Image:
         raise ValueError("it is a folder. Give the files in it, one by one.") from error
     except UnidentifiedImageError as error:
         raise ValueError(
-            "it is empty, or not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file, whatever its name says."
+            "it is empty, or not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file, whatever its name says. HEIC, the "
+            "format of iPhones, needs `pip install pi-heif`."
         ) from error
     except Image.DecompressionBombError as error:
         # Pillow has a limit of its own, beyond which it gives no image that could be asked for its size.

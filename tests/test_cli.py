@@ -320,10 +320,10 @@ def test_the_command_line_as_people_use_it(model_folder, tmp_path, capsys, monke
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         photo(61, 87).save(tmp_path / folder / "look.jpg")
-    (tmp_path / "a" / "phone.heic").write_bytes(b"0")
+    (tmp_path / "a" / "phone.mov").write_bytes(b"0")
     options = ("--attribute-threshold=0.01", "--top-k", "7")
     assert run(model_folder, tmp_path / "out", tmp_path / "a", tmp_path / "b", options=options) == 0
-    assert "1 of the 2 files in " in (error := capsys.readouterr().err) and "phone.heic" in error
+    assert "1 of the 2 files in " in (error := capsys.readouterr().err) and "phone.mov" in error
     for name, folder in (("look", "a"), ("look_2", "b")):
         assert read(tmp_path / "out" / f"{name}.json")["image"] == str(tmp_path / folder / "look.jpg")
 

@@ -1,5 +1,6 @@
 """Photos of every kind and state of file: the processor sees the same pixels, or says what is wrong with them."""
 
+import base64
 import io
 import re
 import struct
@@ -13,6 +14,14 @@ from PIL import Image
 
 from fashion_detr import FashionDetrImageProcessor, photos_fashion_detr
 from fashion_detr.photos_fashion_detr import open_image, to_rgb
+
+# 16 x 16 pixels, the left half red and the right half green, compressed by zlib.
+HEIC = (
+    "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>Ufw3kxwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfN=qY1_E0kR?f`KO9S&jqM|@fDif5"
+    "KQI>27V)7MamgK^f{K+gRDge@VG7FOPfpjTQnKL6ZNN56Bk=zG{KYxGxU|`^9P5|nVaA4$N{Qn=MfElEM8HD6^F*zgxB{iKG8PQ}GC^WK8d$n%X"
+    "vj>U`4m2<@@HBvgTatjP*<2V879Z>c+98~rpHq~VoKpc5<z-+4Dq#@GEG|feddvZeHIj1@K@Jmux*bga|Ns92kY<9>An}6CicFA3W)2PxASIDmk"
+    "P8cAV6d?^GBLBZ0NJj&DT$ykw$xx;FRWNF+2N_d?|*FmE&lzyUi%F1+&`7iTXp#6k%k8i%(f;mPgq&B>>Qqc_1(#`|Hx`a;ed+84FDSJXeI"
+)
 
 
 def pixels(height: int = 30, width: int = 50, seed: int = 0) -> np.ndarray:
@@ -84,6 +93,13 @@ def test_exif_orientation_is_applied(tmp_path):
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     assert Image.open(tmp_path / "turned.png").size == (30, 50)
     assert torch.equal(values(tmp_path / "turned.png"), values(upright))
+
+
+def test_photos_of_an_iphone(tmp_path):
+    (tmp_path / "photo.heic").write_bytes(zlib.decompress(base64.b85decode(HEIC)))
+    photo = np.asarray(to_rgb(open_image(tmp_path / "photo.heic")), dtype=int)
+    assert photo.shape == (16, 16, 3)
+    assert abs(photo[:, [2, 13]] - np.array([[200, 30, 30], [30, 200, 30]])).max() < 10
 
 
 def test_broken_files_are_named(tmp_path):
