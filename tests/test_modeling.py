@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, linear, pad
@@ -168,6 +169,19 @@ def test_wrong_inputs_are_named(tiny_model):
         tiny_model(torch.zeros(1, 1, 64, 64))
     with pytest.raises(ValueError, match="pixel_mask"):
         tiny_model(torch.zeros(1, 3, 64, 64), torch.ones(1, 16, 16))
+
+
+def test_what_could_not_be_saved_is_not_built(tiny_config):
+    config = tiny_config()
+    config.num_labels += 1
+    with pytest.raises(StrictDataclassError, match=f"it needs {config.num_labels} different ids"):
+        FashionDetrForInstanceSegmentation(config)
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_attributes_there_is_nothing_to_warn_of(tiny_config):
+    model = FashionDetrForInstanceSegmentation(tiny_config(id2attribute={}, attribute_ids=[]))
+    assert model(photos()).attribute_queries_logits.shape[-1] == 0
 
 
 def test_backbone_without_the_four_levels_is_named(tiny_config):
@@ -459,6 +473,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_config, random_lab
     recomputed = gradients()
     assert expected.keys() == recomputed.keys()
     assert all(torch.allclose(expected[name], recomputed[name], atol=1e-6) for name in expected)
+    with pytest.raises(ValueError, match="no gradient would pass"):
+        model.activation_checkpointing_enable({"use_reentrant": True})
 
 
 def test_frozen_batch_norms_stay_as_they_are(tiny_config, random_labels, tmp_path):

@@ -1,6 +1,7 @@
 """A saved folder is all that another machine needs: fresh processes load it, without our package."""
 
 import ast
+import importlib
 import json
 import os
 import subprocess
@@ -198,6 +199,16 @@ def test_bare_model_carries_its_code_too(tiny_model, tmp_path):
     tiny_model.model.save_pretrained(tmp_path)
     FashionDetrImageProcessor().save_pretrained(tmp_path)
     assert_complete(tmp_path)
+
+
+def test_a_class_made_of_it_is_saved_with_its_own_file(tiny_config, tmp_path, monkeypatch):
+    code = "from fashion_detr import FashionDetrForInstanceSegmentation as Base\n\n\nclass Mine(Base):\n    pass\n"
+    (tmp_path / "my_model.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("my_model").Mine(tiny_config()).save_pretrained(tmp_path / "saved")
+    auto_map = json.loads((tmp_path / "saved" / "config.json").read_text())["auto_map"]
+    assert {name for auto_class, name in auto_map.items() if "Model" in auto_class} == {"my_model.Mine"}
+    assert (tmp_path / "saved" / "my_model.py").read_text() == code
 
 
 @pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForInstanceSegmentation, AutoModelForImageSegmentation])

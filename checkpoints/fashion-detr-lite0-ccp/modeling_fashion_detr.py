@@ -135,6 +135,10 @@ class DecoderStageOutput(ModelOutput):
 class PriorLinear(nn.Linear):
     """Linear layer whose sigmoid outputs start at `PRIOR_PROBABILITY`: a leaf, so that `_init_weights` sees it."""
 
+    def reset_parameters(self):
+        if self.out_features:  # torch warns of weights without an element, as of a model without attributes
+            super().reset_parameters()
+
 
 def channels_last(maps: torch.Tensor) -> torch.Tensor:
     """`(B, d, h, w)` -> `(B, h, w, d)`, a view."""
@@ -617,11 +621,21 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
 
     def __init__(self, config: FashionDetrConfig, *inputs, **kwargs):
+        config.validate()  # as saving will, which may be hours later
         config._attn_implementation = _attention_by_part(config, config._attn_implementation_internal)
         super().__init__(config, *inputs, **kwargs)
 
     def set_attn_implementation(self, attn_implementation: str | dict, **kwargs):
         super().set_attn_implementation(_attention_by_part(self.config, attn_implementation), **kwargs)
+
+    def _set_gradient_checkpointing(self, *args, gradient_checkpointing_func: Callable = checkpoint, **kwargs):
+        # The reentrant kind follows tensors alone, and a stage takes and returns structures of them.
+        if getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+            raise ValueError(
+                "With `use_reentrant=True` no gradient would pass the decoder's stages: use `use_reentrant=False`, the "
+                "default."
+            )
+        super()._set_gradient_checkpointing(*args, gradient_checkpointing_func=gradient_checkpointing_func, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -637,12 +651,17 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
             init.normal_(module.kernels, std=self.config.d_model**-0.5)
             init.normal_(module.attribute_queries)
 
-    def save_pretrained(self, save_directory, **kwargs):
+    def save_pretrained(self, save_directory, *args, **kwargs):
         """Saves weights, configuration and the code, so that every auto class and `pipeline` find this model again."""
         # The library copies what this file imports, also from here: that is how the pipeline comes along.
         from .pipeline_fashion_detr import CUSTOM_PIPELINES
 
         model = "modeling_fashion_detr.FashionDetrForInstanceSegmentation"
+        for owner in type(self).__mro__:
+            # A class that is derived from it is saved with the file that it is in; torch derives one to shard it.
+            if issubclass(owner, FashionDetrForInstanceSegmentation) and not owner.__module__.startswith("torch."):
+                model = f"{owner.__module__.rpartition('.')[2]}.{owner.__name__}"
+                break
         self.config.auto_map = {
             "AutoConfig": "configuration_fashion_detr.FashionDetrConfig",
             "AutoModel": model,
@@ -650,7 +669,7 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
             "AutoModelForImageSegmentation": model,
         }
         self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
 
 def _attention_by_part(config: FashionDetrConfig, implementation: str | dict | None) -> str | dict | None:
