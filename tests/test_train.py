@@ -151,6 +151,32 @@ def test_trainer_evaluates_every_image_once_and_resumes(tmp_path):
         assert (tmp_path / "straight" / "checkpoint-4" / f"{name}_fashion_detr.py").is_file()
 
 
+def test_the_average_follows_a_model_that_training_makes(tmp_path):
+    """Every `train` begins anew where there is a `model_init`, as in a search for hyperparameters."""
+
+    def trained(times: int, ema_decay: float) -> torch.Tensor:
+        options = {"max_steps": 3, "learning_rate": 1e-2, "ema_decay": ema_decay, "save_strategy": "no"}
+        trainer = trainer_for(small_model(), tmp_path, use_cpu=True, **options)
+        trainer.model_init = lambda: small_model()
+        for _ in range(times):
+            trainer.train()
+        return trainer.model.class_head.bias.detach()
+
+    once, last, raw = trained(1, 0.9), trained(2, 0.9), trained(1, 0.0)
+    assert torch.equal(once, last)
+    start = small_model().class_head.bias.detach()
+    # After n steps the average keeps (1 + n) / (10 + n) of itself: 1/10, 2/11 and 3/12, so most of it is recent.
+    assert 0 < (once - start).norm() < (raw - start).norm()
+
+
+def test_a_trainer_says_what_it_needs(tmp_path):
+    with pytest.raises(ValueError, match=r"FashionTrainingArguments.*found NoneType"):
+        FashionTrainer(model=small_model())
+    trainer = trainer_for(small_model(), tmp_path, use_cpu=True)
+    with pytest.raises(ValueError, match="with_ground_truth=True"):
+        trainer.evaluate(trainer.train_dataset)
+
+
 def test_non_finite_loss_stops_and_names_its_terms(tmp_path):
     model = small_model()
     torch.nn.init.constant_(model.attribute_head.weight, math.nan)

@@ -71,7 +71,8 @@ class FashionDataset(torch.utils.data.Dataset):
         config: The model's configuration, for its vocabulary.
         augmentation: Random changes for training. `None` leaves the photo to the processor. Otherwise `mask_labels` are
             float16 and `pixel_mask` is boolean, less than half as much to hand from worker to trainer.
-        seed: The same seed, epoch and index give the same sample, whatever the worker or process.
+        seed: The same seed, epoch and index give the same sample, whatever the worker or process. `FashionTrainer` sets
+            the epoch; another Trainer needs the callback [`~fashion_detr.training.trainer.EpochCallback`] for it.
         with_ground_truth: Adds `meta` for the evaluation: `image_id`, `size` (height, width) and `ground_truth`, the
             annotations with their masks as compressed run lengths at the original size.
 

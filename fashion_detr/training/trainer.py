@@ -18,6 +18,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from ..data.dataset import FashionDataset, collate
+from .arguments import FashionTrainingArguments
 from .checkpoints import break_seal, seal
 from .evaluation import Evaluation
 from .report import FIGURES
@@ -45,12 +46,21 @@ class FashionTrainer(Trainer):
     * `training_minutes` counts what came before a resumed checkpoint too.
 
     Args:
+        args: [`~fashion_detr.training.arguments.FashionTrainingArguments`].
         train_dataset, eval_dataset: [`~fashion_detr.data.dataset.FashionDataset`], the latter with ground truth.
         processing_class: The model's image processor.
+
+    Raises:
+        ValueError: `args` are others, or `ema_decay` is asked for where no process has the whole weights.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, data_collator=collate, **kwargs)
+    def __init__(self, model=None, args=None, data_collator=collate, *others, **kwargs):
+        if not isinstance(args, FashionTrainingArguments):
+            raise ValueError(
+                "FashionTrainer needs `args=FashionTrainingArguments(...)`, which has options that transformers' own "
+                f"lack; found {type(args).__name__}."
+            )
+        super().__init__(model, args, data_collator, *others, **kwargs)
         self.evaluation: Evaluation | None = None
         self._term_sums: dict[str, torch.Tensor] = defaultdict(float)
         self._terms_since = 0  # the step after which they were summed
@@ -66,7 +76,7 @@ class FashionTrainer(Trainer):
             self.remove_callback(TensorBoardCallback)
             self.add_callback(OverlayTensorBoardCallback(self.eval_dataset, self.processing_class))
         if isinstance(self.train_dataset, FashionDataset):
-            self.add_callback(_EpochKey(self.train_dataset))
+            self.add_callback(EpochCallback(self.train_dataset))
 
     @property
     def training_minutes(self) -> float:
@@ -74,10 +84,18 @@ class FashionTrainer(Trainer):
 
     def train(self, *args, **kwargs):
         self._began = time.monotonic()
+        if self.average is not None:
+            self.average.follow(self.model)
         result = super().train(*args, **kwargs)
         if self.average is not None:
             self.average.keep()
         return result
+
+    def call_model_init(self, trial=None):
+        model = super().call_model_init(trial)
+        if getattr(self, "average", None) is not None:  # there is none yet when the Trainer itself is made
+            self.average.follow(model.to(self.args.device))
+        return model
 
     def _get_num_items_in_batch(self, batch_samples, device):
         """Instances of an accumulation window, all processes together; the Trainer counts `labels` alone."""
@@ -129,6 +147,10 @@ class FashionTrainer(Trainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        if "meta" not in inputs:
+            raise ValueError(
+                "Figures need photos with their ground truth: `FashionDataset(..., with_ground_truth=True)`."
+            )
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
@@ -215,8 +237,11 @@ class _AverageAfterStep(TrainerCallback):
         self.average.update()
 
 
-class _EpochKey(TrainerCallback):
-    """Tells the training data its epoch: on several processes nobody else does."""
+class EpochCallback(TrainerCallback):
+    """
+    Tells a `FashionDataset` its epoch, for samples that differ from epoch to epoch. On several processes, and where a
+    run goes on within an epoch, nobody else does: add it to a Trainer that is not [`FashionTrainer`].
+    """
 
     def __init__(self, dataset: FashionDataset):
         self.dataset = dataset

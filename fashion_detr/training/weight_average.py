@@ -22,8 +22,14 @@ class WeightAverage:
     """
 
     def __init__(self, model: torch.nn.Module, decay: float):
+        self._decay = decay
+        self.follow(model)
+
+    def follow(self, model: torch.nn.Module) -> None:
+        """Begins anew, with the weights that the model has now."""
+
         def average(averages: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor) -> None:
-            kept = min(decay, (1 + int(updates)) / (10 + int(updates)))
+            kept = min(self._decay, (1 + int(updates)) / (10 + int(updates)))
             for old, new in zip(averages, current):
                 if old.is_floating_point():
                     old.lerp_(new, 1 - kept)
