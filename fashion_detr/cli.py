@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .data.predicted import PredictedAnnotations
     from .metrics import FashionAveragePrecision
 
+# In bytes; it leaves room for a number and a suffix.
+LONGEST_STEM = 240
 PHOTO_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif"),
     *(".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
@@ -143,12 +145,15 @@ def predict(arguments: argparse.Namespace) -> int:
                 together.add(place.as_posix(), objects)
             print(f"{name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
     finally:  # also of what was done before an end by Ctrl+C
-        if together is not None and together.images:
+        if together is not None:
             _write_together(together, arguments.coco)
     return status
 
 
 def _write_together(together: "PredictedAnnotations", file: Path) -> None:
+    if not together.images:
+        _complain(f"No photo was done, so there is nothing to write to --coco {file}")
+        return
     try:
         together.write(file)
     except OSError as error:
@@ -234,13 +239,7 @@ def _list_photos(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         found = [path]
         if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
-            files = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.is_file())
-            found = [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES]
-            if not found:
-                raise CommandError(f"The folder {path} holds no photo ({', '.join(PHOTO_SUFFIXES)}).")
-            if others := [file.name for file in files if file.suffix.lower() not in PHOTO_SUFFIXES]:
-                shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-                _complain(f"{len(others)} of the {len(files)} files in {path} are no photos by their names: {shown}")
+            found = _photos_in(path)
         elif str(path).startswith(("http:", "https:")):
             raise CommandError(f"{path} is no file: predict takes files and folders, so fetch it first.")
         for photo in found:
@@ -248,20 +247,58 @@ def _list_photos(paths: Sequence[Path]) -> list[Path]:
     return list(photos.values())
 
 
+def _photos_in(folder: Path) -> list[Path]:
+    try:
+        files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+    except OSError as error:
+        raise CommandError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    photos = [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES]
+    overlays = set(filter(_is_overlay, photos))
+    left_out = [file.name for file in files if file.suffix.lower() not in PHOTO_SUFFIXES]
+    if len(photos) == len(overlays):
+        raise CommandError(f"The folder {folder} holds no photo ({', '.join(PHOTO_SUFFIXES)}).")
+    if overlays:  # their records are told with them
+        records = {overlay.with_suffix(".json").name for overlay in overlays}
+        left_out = [name for name in left_out if name not in records]
+        _complain(f"{folder} also holds results of an earlier run: {len(overlays)} overlays are not taken for photos")
+    if left_out:
+        shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        _complain(f"{len(left_out)} of the {len(files)} files in {folder} are no photos by their names: {shown}")
+    return [photo for photo in photos if photo not in overlays]
+
+
+def _is_overlay(photo: Path) -> bool:
+    """Whether a picture is the result of an earlier run, which the record beside it tells."""
+    if photo.suffix != RESULT_SUFFIXES[0]:
+        return False
+    try:
+        record = json.loads(photo.with_suffix(RESULT_SUFFIXES[1]).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and list(record) == ["image", "width", "height", "objects"]
+
+
 def _result_names(photos: Sequence[Path]) -> list[str]:
     """A name for the results of each photo: its stem, numbered from the second photo with that stem on."""
+    stems = [_shortened(photo.stem) for photo in photos]
     # Some file systems do not tell upper from lower case.
-    stems = {photo.stem.casefold() for photo in photos}
+    folded = {stem.casefold() for stem in stems}
     taken: set[str] = set()
     names = []
-    for photo in photos:
-        name = photo.stem
+    for stem in stems:
+        name = stem
         if name.casefold() in taken:
-            numbered = (f"{photo.stem}_{number}" for number in count(2))
-            name = next(other for other in numbered if other.casefold() not in stems | taken)
+            numbered = (f"{stem}_{number}" for number in count(2))
+            name = next(other for other in numbered if other.casefold() not in folded | taken)
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def _shortened(stem: str) -> str:
+    """A file name has at most 255 bytes, and that of a result may be longer than that of its photo."""
+    encoded = os.fsencode(stem)
+    return stem if len(encoded) <= LONGEST_STEM else encoded[:LONGEST_STEM].decode(errors="ignore")
 
 
 def _check_together(file: Path, photos: Sequence[Path], results: Sequence[Path]) -> list[Path]:
@@ -280,6 +317,8 @@ def _check_together(file: Path, photos: Sequence[Path], results: Sequence[Path])
         file.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # two drives have no folder in common
         raise CommandError(f"--coco {file}: {error}.") from error
+    if not os.access(file.parent, os.W_OK):
+        raise CommandError(f"--coco {file}: nothing may be written to its folder.")
     return [Path(os.path.relpath(path, folder)) for path in paths]
 
 

@@ -23,6 +23,8 @@ def _complaining(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse
     def command(arguments: argparse.Namespace) -> int:
         try:
             return run(arguments)
+        except BrokenPipeError:  # of its output, which is no fault
+            raise
         except (OSError, ValueError) as error:
             raise CommandError(str(error)) from error
 
@@ -38,7 +40,7 @@ def _add_check(commands: Any) -> None:
     )
     parser.add_argument("data_dir", type=Path, metavar="DIR", help="folder of the data set")
     parser.add_argument("--split", action="append", help="a split, the one to learn from first (train and val)")
-    parser.set_defaults(run=check)
+    parser.set_defaults(run=_complaining(check))
 
 
 def check(arguments: argparse.Namespace) -> int:

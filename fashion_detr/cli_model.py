@@ -1,6 +1,7 @@
 """Which model a command works with, and loading it."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,13 +80,13 @@ def model_source(name: str) -> str:
     if is_hub_id(name):
         return name
     folder = Path(name).expanduser()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise CommandError(f"The model folder {folder} does not exist. --model takes a folder made by training.")
-    lacking = [
-        f"its {part} ({files[0]})"
-        for part, files in MODEL_FILES.items()
-        if not any((folder / file).is_file() for file in files)
-    ]
+    try:
+        there = set(os.listdir(folder))
+    except OSError as error:
+        raise CommandError(f"The model folder {folder} cannot be read: {error.strerror}.") from error
+    lacking = [f"its {part} ({files[0]})" for part, files in MODEL_FILES.items() if there.isdisjoint(files)]
     if lacking:
         raise CommandError(
             f"The model folder {folder} lacks {' and '.join(lacking)}. Model and image processor are written there by "

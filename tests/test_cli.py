@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from unittest import mock
 
 import datasets
 import numpy as np
@@ -220,6 +221,47 @@ def test_photos_are_never_replaced(model_folder, tmp_path, capsys):
     assert (tmp_path / "look.png").read_bytes() == before
 
 
+def test_results_beside_their_photos_are_no_photos(model_folder, tmp_path, capsys):
+    """The second run replaces them; a record of another tool has no say."""
+    photo(61, 87).save(tmp_path / "look.jpg")
+    photo(40, 40).save(tmp_path / "other.png")
+    (tmp_path / "other.json").write_text('{"image": "other.png", "shapes": []}')
+    assert run(model_folder, tmp_path, tmp_path / "look.jpg") == 0
+    before = read(tmp_path / "look.json")
+    assert run(model_folder, tmp_path / "out", tmp_path) == 0
+    assert "1 overlays are not taken for photos" in capsys.readouterr().err
+    assert {file.stem for file in (tmp_path / "out").iterdir()} == {"look", "other"}
+    assert before == read(tmp_path / "out" / "look.json")
+
+
+def test_a_name_as_long_as_names_can_be(model_folder, tmp_path):
+    for name in ("ä" * 125 + "a.jpg", "ä" * 125 + "b.jpg"):
+        photo().save(tmp_path / name)
+    assert run(model_folder, tmp_path / "out", tmp_path) == 0
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.json")) == [
+        "ä" * 120 + ".json",
+        "ä" * 120 + "_2.json",
+    ]
+
+
+def test_places_that_may_not_be_used_are_known_before_the_work(model_folder, tmp_path, capsys, monkeypatch):
+    photo().save(tmp_path / "look.jpg")
+    options = ("--coco", str(tmp_path / "all.json"))
+    with monkeypatch.context() as patch:
+        patch.setattr("fashion_detr.cli.os.access", lambda path, mode: False)
+        assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg", options=options) == 2
+    assert not list((tmp_path / "out").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("fashion_detr.cli.Path.iterdir", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
+        assert run(model_folder, tmp_path / "out", tmp_path) == 2
+        patch.setattr(
+            "fashion_detr.cli_model.os.listdir", mock.Mock(side_effect=PermissionError(13, "Permission denied"))
+        )
+        assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg") == 2
+    error = capsys.readouterr().err
+    assert "nothing may be written" in error and error.count("cannot be read: Permission denied") == 2
+
+
 def test_exif_rotated_photo_is_handled_upright(model_folder, tmp_path):
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = ROTATED_BY_270
@@ -367,6 +409,9 @@ def test_all_objects_in_one_annotation_file(model_folder, tmp_path, capsys):
         assert run(model_folder, tmp_path / "new", *folders, options=("--coco", str(taken))) == 2
         assert "another file" in capsys.readouterr().err
     assert file.read_bytes() == before
+    options = ("--coco", str(tmp_path / "none.json"))
+    assert run(model_folder, tmp_path / "new", folders[0] / "broken.jpg", options=options) == 1
+    assert "No photo was done" in capsys.readouterr().err and not (tmp_path / "none.json").exists()
 
 
 def test_the_vocabulary_of_a_model_in_an_annotation_file():

@@ -86,6 +86,13 @@ def test_sixteen_bit_greyscale(brightest):
     assert torch.allclose(values(picture), values(expected), atol=0.02)
 
 
+@pytest.mark.parametrize("white", [1, 255])
+def test_floating_point_greyscale(white):
+    shares = np.linspace(0, 1, 30 * 50, dtype=np.float32).reshape(30, 50)
+    expected = np.repeat((shares * 255).astype(np.uint8)[..., None], 3, axis=-1)
+    assert torch.allclose(values(Image.fromarray(shares * white)), values(expected), atol=0.02)
+
+
 def test_exif_orientation_is_applied(tmp_path):
     upright = Image.fromarray(pixels())
     exif = Image.Exif()

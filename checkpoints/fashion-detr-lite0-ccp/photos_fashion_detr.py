@@ -125,10 +125,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError(f"The image cannot be decoded: {error}") from error
     image = _upright(image)
     if image.mode.startswith("I") or image.mode == "F":
-        # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values.
+        # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values, F may run up to 1.
         values = np.asarray(image, dtype=np.float32)
-        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and values.max(initial=0) > 255)
-        image = Image.fromarray((values / (257 if is_16_bit else 1)).clip(0, 255).astype(np.uint8))
+        brightest = values.max(initial=0)
+        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and brightest > 255)
+        white = 65535 if is_16_bit else 1 if image.mode == "F" and brightest <= 1 else 255
+        image = Image.fromarray((values / white * 255).clip(0, 255).astype(np.uint8))
     if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
         image = image.convert(image.mode.upper())
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
