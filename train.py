@@ -227,6 +227,11 @@ def learn_priors(config: FashionDetrConfig, train: Sequence[Example]) -> None:
         return
     config.category_attributes = category_attributes(pairs, config)
     carried = sum(map(len, config.category_attributes.values()))
+    if config.num_attributes and not carried:
+        logger.warning(
+            "No annotation carries an attribute (`attribute_ids`), so none of the %d will ever be reported",
+            config.num_attributes,
+        )
     logger.info("Attributes: %d pairs of category and attribute occur, others are not reported", carried)
 
 

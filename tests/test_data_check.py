@@ -207,11 +207,41 @@ def test_malformed_masks(tmp_path, segmentation, fault):
     assert not report.can_train
 
 
+def test_what_would_teach_less_than_it_seems(tmp_path):
+    """Attributes that nothing carries, and a photo that is listed twice, each time with other objects."""
+    content = healthy()
+    for entry in content["annotations"]:
+        entry |= {"attribute_ids": [], "attributes": {"occluded": True, "rotation": 0.0}}
+    content["annotations"][0]["attributes"]["colour"] = "red"
+    content["images"].append({"id": 9, "file_name": "./1.png", "width": WIDTH, "height": HEIGHT})
+    write(tmp_path, "train", content)
+    report = check_data_set(tmp_path, ["train"])
+    assert report.can_train
+    assert {(one.kind.split(",")[0], one.offenders) for one in report.findings} == {
+        ("annotations whose 'attributes' are not read: 'attribute_ids' are", ("annotation 10: {'colour': 'red'}",)),
+        ("attributes that no annotation carries", ("all 2",)),
+        ("photos that are listed several times", ("'1.png': 2 times",)),
+    }
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_photos_of_almost_the_same_name_are_told(tmp_path, number):
+    """The first one, by which the folder is found, and another one."""
+    content = healthy()
+    for image in content["images"]:
+        if image["id"] == number:
+            image["file_name"] = f"M\u00e4ntel%20{number}.png"
+    write(tmp_path, "train", content)
+    (tmp_path / "train" / f"{number}.png").rename(tmp_path / "train" / f"MA\u0308NTEL {number}.PNG")
+    [finding] = check_data_set(tmp_path, ["train"]).findings
+    assert f"'M\\xe4ntel%20{number}.png' is listed, 'MA\\u0308NTEL {number}.PNG' is there" in finding.offenders[0]
+
+
 @pytest.mark.parametrize(
     ("fields", "kinds"),
     [
         ({"segmentation": [[1, 1, None, 5], SQUARE]}, ["degenerate polygons"]),
-        ({"segmentation": []}, ["degenerate polygons"]),
+        ({"segmentation": []}, ["annotations without a mask (a box is not enough)"]),
         # The box of what is left inside: 40 to 60.
         ({"segmentation": [[40, 10, 70, 10, 70, 30, 40, 30]], "bbox": [40, 10, 20, 20]}, ["polygons or boxes"]),
         ({"segmentation": [[70, 10, 90, 10, 90, 30, 70, 30]]}, ["polygons or boxes", "masks without a pixel"]),

@@ -77,10 +77,10 @@ def start(tiny_config, tmp_path) -> Path:
 
 @pytest.fixture
 def my_data(tmp_path, monkeypatch) -> Path:
-    """What the first block of the page draws, but fewer photos; the working folder and its caches are the test's."""
+    """What the page's example draws, but fewer photos; the working folder and its caches are the test's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    script = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
+    script = re.search(r"```python\n([^`]*write_split.*?)```", PAGE, re.DOTALL)[1]
     exec(script.replace("count=60", "count=3").replace("count=20", "count=1"), {})
     return tmp_path / "my_data"
 

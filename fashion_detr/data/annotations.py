@@ -403,7 +403,7 @@ def reference_problems(content: dict[str, list[dict]]) -> dict[str, list]:
     for field, section in references.items():
         known = {entry["id"] for entry in content[section]}
         problems[f"unknown {field} (expected {_span(known)})"] = [
-            f"annotation {annotation['id']}: {value}"
+            f"annotation {annotation['id']}: {reprlib.repr(value)}"
             for annotation in content["annotations"]
             for value in (annotation.get(field) or [] if field == "attribute_ids" else [annotation[field]])
             if value not in known

@@ -36,7 +36,7 @@ from .annotations import (
     reference_problems,
     segmentation_fault,
 )
-from .images import ImageFiles, find_annotation_file, find_images
+from .images import ImageFiles, find_annotation_file, find_images, tidy
 
 ERROR, WARNING = "error", "warning"
 
@@ -48,6 +48,8 @@ PIXEL_TOLERANCE = 3.0
 AREA_TOLERANCE = 0.25
 # Crowds are regions that nobody has told apart, a few in a hundred annotations. From this share on they are a slip.
 CROWD_SHARE = 0.2
+# What CVAT and Datumaro write of every shape, under `attributes`, that says nothing about what it shows.
+HOW_IT_IS_DRAWN = {"keyframe", "occluded", "rotation", "track_id"}
 WHO_MAKES_CROWDS = 'some tools export what was painted with a brush as a crowd; set "iscrowd" to 0 to have it learnt'
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
@@ -120,16 +122,15 @@ def check_data_set(data_dir: Path, splits: Sequence[str] = ("train", "val")) -> 
             vocabularies[split] = _vocabulary(content, sound)
             _check_names(sound, errors)
             _check_references(content, sound, errors)
+            _check_attributes(content, sound, warnings, is_learnt=split == splits[0])
             unlearnable = _check_masks(sound, errors, warnings)
-            crowds = sum(bool(annotation.get("iscrowd")) for annotation in sound["annotations"])
-            if crowds > CROWD_SHARE * len(sound["annotations"]):
-                told = f"{crowds:,} of {len(sound['annotations']):,} annotations: {WHO_MAKES_CROWDS}"
-                warnings.add("splits with many crowds, which are not learnt", told)
+            _check_crowds(sound["annotations"], warnings)
             if split == splits[0] and unlearnable == len(content["annotations"]):
                 errors.add("training splits without an instance to learn from", _told_unlearnable(unlearnable))
             elif not content["annotations"]:
                 warnings.add("splits without an annotation, on which nothing can be measured", annotation_file.name)
             _check_images(data_dir, split, annotation_file, sound["images"], errors)
+            _check_listed_once(sound["images"], warnings)
         findings += [*errors, *warnings]
     findings += _compare_vocabularies(vocabularies)
     findings.sort(key=lambda finding: finding.severity != ERROR)  # stable: else in the order of the checks
@@ -297,6 +298,29 @@ def _check_references(content: dict[str, list], sound: dict[str, list[dict]], er
         errors.add(kind, *cases)
 
 
+def _check_crowds(annotations: list[dict], warnings: _Findings) -> None:
+    crowds = sum(bool(annotation.get("iscrowd")) for annotation in annotations)
+    if crowds > CROWD_SHARE * len(annotations):
+        told = f"{crowds:,} of {len(annotations):,} annotations: {WHO_MAKES_CROWDS}"
+        warnings.add("splits with many crowds, which are not learnt", told)
+
+
+def _check_attributes(
+    content: dict[str, list], sound: dict[str, list[dict]], warnings: _Findings, is_learnt: bool
+) -> None:
+    """Tools write attributes down in ways of their own, and what is not under `attribute_ids` is not learnt."""
+    carries_any = any(annotation.get("attribute_ids") for annotation in _mappings(content["annotations"]))
+    if is_learnt and sound["attributes"] and not carries_any:
+        warnings.add("attributes that no annotation carries", f"all {len(sound['attributes'])}")
+    for annotation in sound["annotations"]:
+        unread = annotation.get("attributes")
+        if isinstance(unread, dict):
+            unread = {name: value for name, value in unread.items() if name not in HOW_IT_IS_DRAWN}
+        if unread and not annotation.get("attribute_ids"):
+            case = f"annotation {annotation['id']}: {reprlib.repr(unread)}"
+            warnings.add("annotations whose 'attributes' are not read: 'attribute_ids' are", case)
+
+
 def _check_masks(sound: dict[str, list[dict]], errors: _Findings, warnings: _Findings) -> int:
     """Checks all masks. Returns how many annotations have nothing to teach, without those that are broken."""
     sizes = {image["id"]: (image["height"], image["width"]) for image in sound["images"]}
@@ -328,6 +352,9 @@ def _check_geometry(annotation: dict[str, Any], size: Size, errors: _Findings, w
     if fault:
         errors.add("segmentations that do not fit the format or their image", f"{name}: {fault}")
         return True  # it is broken, not empty
+    if not segmentation:
+        warnings.add("annotations without a mask (a box is not enough), which are dropped", name)
+        return False
     if isinstance(segmentation, list):
         kept = [polygon for polygon in segmentation if encloses_area(polygon)]
         if len(kept) < len(segmentation) or not kept:
@@ -442,10 +469,19 @@ def _check_images(
     except (OSError, ValueError) as error:
         errors.add("image folders or archives that are not found", str(error))
         return
-    errors.add("missing image files", *[repr(image["file_name"]) for image in images if image["file_name"] in missing])
+    for image in images:
+        name = image["file_name"]
+        if name in missing:
+            errors.add("missing image files", " ".join(filter(None, [repr(name), files.look_alike(name)])))
     for image in images:
         if image["file_name"] not in missing:
             _check_image(files, image, errors)
+
+
+def _check_listed_once(images: list[dict[str, Any]], warnings: _Findings) -> None:
+    names = {image["id"]: tidy(image["file_name"]) for image in images}
+    twice = [f"{name!r}: {count} times" for name, count in Counter(names.values()).items() if count > 1]
+    warnings.add("photos that are listed several times, each with a part of its objects", *twice)
 
 
 def _check_image(files: ImageFiles, image: dict[str, Any], errors: _Findings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import unicodedata
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from posixpath import normpath
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 import PIL.Image
 
@@ -47,6 +49,16 @@ class ImageFiles:
         there = {name.removeprefix(self.prefix) for name in members if name.startswith(self.prefix)}
         return [name for name in names if tidy(name) not in there]
 
+    def look_alike(self, name: str) -> str | None:
+        """What a missing photo may be called instead, in words."""
+        if self.prefix is not None or not (place := self.folder / tidy(name)).parent.is_dir():
+            return None
+        found = next((file for file in os.listdir(place.parent) if _folded(file) == _folded(place.name)), None)
+        if found is None:
+            return None
+        # Written out, two forms of the same letter can be told apart.
+        return f"({place.name!a} is listed, {found!a} is there: names have to be the same character by character)"
+
     def url(self, name: str) -> str:
         """What `open_image_file`, and the Image feature of `datasets`, find the photo by."""
         if self.prefix is None:
@@ -66,6 +78,11 @@ class ImageFiles:
 def tidy(name: str) -> str:
     """A listed file name as folders and archives have it: "./a.jpg" is a.jpg, and Windows writes `photos\\a.jpg`."""
     return normpath(name.replace("\\", "/"))
+
+
+def _folded(name: str) -> str:
+    """The same for names that people take for one: in upper and lower case, %20 for a space, ä as one sign or two."""
+    return unicodedata.normalize("NFC", unquote(name)).casefold()
 
 
 def find_annotation_file(data_dir: Path, split: str) -> Path:
@@ -97,6 +114,8 @@ def find_images(data_dir: Path, split: str, annotation_file: Path) -> ImageFiles
         for prefix in _prefixes(archive, tidy(name)):
             return ImageFiles(archive, prefix)
     what = f"{name!r}, the first image of {annotation_file}"
+    if alike := next(filter(None, (ImageFiles(folder).look_alike(name) for folder in folders)), None):
+        what += f" {alike}"
     raise FileNotFoundError(not_found(what, [*folders, *archives], data_dir))
 
 
