@@ -253,6 +253,23 @@ def test_the_card_says_what_was_measured(run_dir, data_dir, tmp_path):
     assert str(data_dir) not in str(card) and str(run_dir) not in str(card)
 
 
+def test_labels_without_attributes_have_no_figures_of_them(tiny_config, run_dir, tmp_path):
+    """What learns from a plain COCO file; the template itself has the word in code and titles."""
+    names = dict(enumerate(LABELS.values()))
+    config = tiny_config(id2label=names, category_ids=list(LABELS), id2attribute={}, attribute_ids=[])
+    FashionDetrForInstanceSegmentation(config).save_pretrained(run_dir)
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    (run_dir / "metrics.json").write_text(json.dumps(metrics | {"num_attributes": 0}))
+    card = published(run_dir, tmp_path / "folder")
+    assert "fine-grained-attributes" not in card.data.tags and "fine-grained attributes" not in card.text
+    assert "AP_IoU" in {result.metric_type for result in card.data.eval_results}
+    assert not [
+        result for result in card.data.eval_results if "F1" in result.metric_type or "A =" in result.metric_name
+    ]
+    assert "F1" not in card.text and "A = " not in card.text
+    assert "| category | learned from | judged on | AP_IoU |" in card.text.splitlines()
+
+
 def test_a_model_without_figures_claims_nothing(saved_model, tmp_path):
     card = published(saved_model, tmp_path / "folder")
     assert "Nothing has been measured for this model, and nothing is claimed." in card.text

@@ -153,12 +153,13 @@ def needs_timm(config: FashionDetrConfig) -> bool:
 
 
 def _figures(run: Run) -> list[dict[str, str]]:
+    return [{"name": name, "percent": _percent(run.metrics[name]), "meaning": FIGURES[name]} for name in _measured(run)]
+
+
+def _measured(run: Run) -> list[str]:
+    """The figures that a run has; those of attributes say nothing of labels that have none."""
     metrics = run.metrics or {}
-    return [
-        {"name": name, "percent": _percent(metrics[name]), "meaning": meaning}
-        for name, meaning in FIGURES.items()
-        if name in metrics
-    ]
+    return [name for name in FIGURES if name in metrics and (metrics["num_attributes"] or "F1" not in name)]
 
 
 def _category_columns(run: Run, data: TrainingData) -> dict[str, list[Any]]:
@@ -174,7 +175,7 @@ def _category_columns(run: Run, data: TrainingData) -> dict[str, list[Any]]:
         columns["learned from"] = [counts[name][1] for name in names]
     if judged:
         columns["judged on"] = [counts[name][0] for name in names]
-        for figure in ("AP_IoU", "AP_IoU+F1"):
+        for figure in ("AP_IoU", "AP_IoU+F1") if run.metrics["num_attributes"] else ("AP_IoU",):
             columns[figure] = [_percent(judged.get(name, {}).get(figure)) for name in names]
     return columns
 
@@ -285,15 +286,15 @@ def _eval_results(run: Run, data: TrainingData) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="image-segmentation",
-            task_name="Instance segmentation with attributes",
+            task_name="Instance segmentation" + (" with attributes" if A else ""),
             dataset_type=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
             dataset_name=name,
             dataset_split=arguments[1].eval_split if arguments else None,
             dataset_args={"num_images": run.metrics["num_images"], "num_attributes": A},
             metric_type=figure,
-            metric_name=f"{figure} in percent, A = {A}",
+            metric_name=f"{figure} in percent" + (f", A = {A}" if A else ""),
             metric_value=round(100 * run.metrics[figure], 1),
         )
-        for figure in FIGURES
-        if run.metrics.get(figure) is not None
+        for figure in _measured(run)
+        if run.metrics[figure] is not None
     ]
