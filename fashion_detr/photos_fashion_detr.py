@@ -129,8 +129,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image, dtype=np.float32)
         brightest = values.max(initial=0)
         is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and brightest > 255)
-        white = 65535 if is_16_bit else 1 if image.mode == "F" and brightest <= 1 else 255
-        image = Image.fromarray((values / white * 255).clip(0, 255).astype(np.uint8))
+        level = 257 if is_16_bit else 1 / 255 if image.mode == "F" and brightest <= 1 else 1
+        image = Image.fromarray((values / level).clip(0, 255).astype(np.uint8))
     if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
         image = image.convert(image.mode.upper())
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
