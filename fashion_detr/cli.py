@@ -193,9 +193,10 @@ class _Predictor:
         record = {"image": name} | json.loads(objects.to_json())
         overlay_path, record_path = (result.with_name(result.name + suffix) for suffix in RESULT_SUFFIXES)
         try:
+            # First, since no overlay without its record is known for one when its folder is looked through.
+            record_path.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
             # Pillow's own level, 6, takes as long as half of the model's work and makes a file 8 % smaller.
             draw_objects(image, objects).save(overlay_path, compress_level=2)
-            record_path.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise CommandError(f"The results of {name} cannot be written to {result.parent}: {error}.") from error
         return objects, _summary(objects) if objects else self._why_nothing(outputs, image)
