@@ -473,8 +473,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_config, random_lab
     recomputed = gradients()
     assert expected.keys() == recomputed.keys()
     assert all(torch.allclose(expected[name], recomputed[name], atol=1e-6) for name in expected)
-    with pytest.raises(ValueError, match="no gradient would pass"):
-        model.activation_checkpointing_enable({"use_reentrant": True})
+    for arguments in ({"use_reentrant": True}, {"preserve_rng_state": False}):
+        with pytest.raises(ValueError, match="No gradient would pass"):
+            model.activation_checkpointing_enable(arguments)
 
 
 def test_frozen_batch_norms_stay_as_they_are(tiny_config, random_labels, tmp_path):

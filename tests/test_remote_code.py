@@ -209,6 +209,9 @@ def test_a_class_made_of_it_is_saved_with_its_own_file(tiny_config, tmp_path, mo
     auto_map = json.loads((tmp_path / "saved" / "config.json").read_text())["auto_map"]
     assert {name for auto_class, name in auto_map.items() if "Model" in auto_class} == {"my_model.Mine"}
     assert (tmp_path / "saved" / "my_model.py").read_text() == code
+    FashionDetrImageProcessor().save_pretrained(tmp_path / "saved")
+    assert_complete(tmp_path / "saved")
+    assert (tmp_path / "saved" / "pipeline_fashion_detr.py").is_file(), "what `custom_pipelines` names"
 
 
 @pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForInstanceSegmentation, AutoModelForImageSegmentation])

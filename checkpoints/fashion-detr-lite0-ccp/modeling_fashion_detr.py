@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
@@ -628,14 +629,15 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
     def set_attn_implementation(self, attn_implementation: str | dict, **kwargs):
         super().set_attn_implementation(_attention_by_part(self.config, attn_implementation), **kwargs)
 
-    def _set_gradient_checkpointing(self, *args, gradient_checkpointing_func: Callable = checkpoint, **kwargs):
-        # The reentrant kind follows tensors alone, and a stage takes and returns structures of them.
-        if getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func=checkpoint, **kwargs):
+        # The reentrant kind follows tensors alone, and a stage takes and returns structures of them. It is what torch
+        # takes where its arguments are given without a word about that.
+        if enable and getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant") is not False:
             raise ValueError(
-                "With `use_reentrant=True` no gradient would pass the decoder's stages: use `use_reentrant=False`, the "
-                "default."
+                "No gradient would pass the decoder's stages by reentrant checkpointing: leave the arguments of "
+                "checkpointing out, or add `use_reentrant=False`."
             )
-        super()._set_gradient_checkpointing(*args, gradient_checkpointing_func=gradient_checkpointing_func, **kwargs)
+        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -658,8 +660,9 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
 
         model = "modeling_fashion_detr.FashionDetrForInstanceSegmentation"
         for owner in type(self).__mro__:
-            # A class that is derived from it is saved with the file that it is in; torch derives one to shard it.
-            if issubclass(owner, FashionDetrForInstanceSegmentation) and not owner.__module__.startswith("torch."):
+            # A derived class is loaded from its own file, if it has one; torch derives another to shard a model.
+            nameless = owner.__module__ == "__main__" or owner.__module__.startswith("torch.")
+            if issubclass(owner, FashionDetrForInstanceSegmentation) and not nameless:
                 model = f"{owner.__module__.rpartition('.')[2]}.{owner.__name__}"
                 break
         self.config.auto_map = {
@@ -670,6 +673,8 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
         }
         self.config.custom_pipelines = deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, *args, **kwargs)
+        if type(self).__module__ != __name__:  # the library has saved the file of the derived class alone
+            custom_object_save(FashionDetrForInstanceSegmentation, save_directory)
 
 
 def _attention_by_part(config: FashionDetrConfig, implementation: str | dict | None) -> str | dict | None:

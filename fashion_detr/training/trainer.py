@@ -42,7 +42,8 @@ class FashionTrainer(Trainer):
     * The log carries every term of the loss; a loss that is not finite stops the run with its terms.
     * The backbone has a learning rate of its own; norms, biases and query embeddings do not decay.
     * Checkpoints are sealed, so that a run that was killed can tell which ones are complete.
-    * With `ema_decay` the averaged weights are evaluated, and are the model's in the end.
+    * With `ema_decay` the averaged weights are evaluated, and are the model's in the end. Each `train` begins its own
+      average.
     * `training_minutes` counts what came before a resumed checkpoint too.
 
     Args:
@@ -54,13 +55,13 @@ class FashionTrainer(Trainer):
         ValueError: `args` are others, or `ema_decay` is asked for where no process has the whole weights.
     """
 
-    def __init__(self, model=None, args=None, data_collator=collate, *others, **kwargs):
+    def __init__(self, model=None, args=None, data_collator=None, *others, **kwargs):
         if not isinstance(args, FashionTrainingArguments):
             raise ValueError(
                 "FashionTrainer needs `args=FashionTrainingArguments(...)`, which has options that transformers' own "
                 f"lack; found {type(args).__name__}."
             )
-        super().__init__(model, args, data_collator, *others, **kwargs)
+        super().__init__(model, args, data_collator or collate, *others, **kwargs)
         self.evaluation: Evaluation | None = None
         self._term_sums: dict[str, torch.Tensor] = defaultdict(float)
         self._terms_since = 0  # the step after which they were summed
