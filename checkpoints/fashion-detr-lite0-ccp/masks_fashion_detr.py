@@ -6,6 +6,7 @@ import math
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def decode_mask(rle: dict[str, Any]) -> np.ndarray:
     Raises:
         ValueError: as [`mask_runs`].
     """
-    height, width = rle["size"]
+    height, width = map(int, rle["size"])
     counts = mask_runs(rle)
     mask = np.zeros((height, width), dtype=bool)
     runs = counts[: len(counts) // 2 * 2]  # up to the last pixel of the mask
@@ -114,10 +115,10 @@ def mask_runs(rle: dict[str, Any]) -> np.ndarray:
     Raises:
         ValueError: `counts` are no run lengths, or do not fill the mask.
     """
-    (height, width), counts = rle["size"], rle["counts"]
+    (height, width), counts = map(int, rle["size"]), rle["counts"]
     if isinstance(counts, (str, bytes)):
         runs, _ = run_lengths([counts])
-    elif isinstance(counts, list) and set(map(type, counts)) <= {int} and max(counts, default=0) < 2**32:
+    elif isinstance(counts, list) and _are_whole(counts) and all(0 <= count < 2**32 for count in counts):
         runs = np.array(counts, dtype=np.int64)
     else:
         raise ValueError(f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}")
@@ -125,6 +126,10 @@ def mask_runs(rle: dict[str, Any]) -> np.ndarray:
         found = f"{runs.sum()} (least {runs.min(initial=0)})"
         raise ValueError(f"expected counts that sum to {height} x {width} = {height * width} pixels, found {found}")
     return runs
+
+
+def _are_whole(counts: list) -> bool:
+    return all(issubclass(kind, Integral) and kind is not bool for kind in set(map(type, counts)))
 
 
 def run_lengths(texts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
