@@ -147,7 +147,7 @@ def test_every_kind_of_problem_is_found_once(tmp_path):
         ("error", "segmentations that do not fit", "annotation 26 of image 1: expected coordinates"),
         ("error", "missing image files", "'gone.png'"),
         ("error", "another size", "'turned.png': expected 60 x 40, found 40 x 60"),
-        ("error", "no readable image", "'text.png': UnidentifiedImageError"),
+        ("error", "no readable image", "'text.png': it is empty, or not a JPEG"),
         ("error", "categories that differ between 'train' and 'val'", "id 40: 'tie' in 'train', nothing in 'val'"),
         ("warning", "degenerate polygons", "annotation 27 of image 1: 1 of 2 polygons are left"),
         ("warning", "reach out of the image", "annotation 28 of image 1: mask [40.0, 10.0, 70.0, 30.0] in 60 x 40"),
@@ -219,7 +219,7 @@ def test_what_would_teach_less_than_it_seems(tmp_path):
     assert report.can_train
     assert {(one.kind.split(",")[0], one.offenders) for one in report.findings} == {
         ("annotations whose 'attributes' are not read: 'attribute_ids' are", ("annotation 10: {'colour': 'red'}",)),
-        ("attributes that no annotation carries", ("all 2",)),
+        ("training splits whose annotations carry no attribute", ("none of 2",)),
         ("photos that are listed several times", ("'1.png': 2 times",)),
     }
 

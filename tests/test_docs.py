@@ -131,7 +131,7 @@ def test_python_blocks_run(tiny_config, tmp_path):
     Image.linear_gradient("L").resize((60, 90)).convert("RGB").save(tmp_path / "photo.jpg")
     (tmp_path / "exported").mkdir()
     for split, value in (("train", "red"), ("val", "blue")):
-        annotation = {"attributes": {"occluded": True, "colour": value, "striped": True, "lined": False}}
+        annotation = {"attributes": {"occluded": True, "colour": value, "striped": True, "lined": False, "pockets": 0}}
         (tmp_path / "exported" / f"{split}.json").write_text(json.dumps({"annotations": [annotation]}))
     (tmp_path / "fashion_detr").symlink_to(ROOT / "fashion_detr")  # `evaluate.load` is given a path in the repository
     environment = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
@@ -146,9 +146,9 @@ def test_python_blocks_run(tiny_config, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("as the model") == 1
     assert (tmp_path / "overlay.png").is_file() and (tmp_path / "repaint.png").is_file()
-    named = json.loads((tmp_path / "exported" / "val.json").read_text())
-    assert [entry["name"] for entry in named["attributes"]] == ["colour: red", "striped", "colour: blue"]
-    assert named["annotations"] == [{"attribute_ids": [2, 1]}]
+    named = json.loads((tmp_path / "named" / "val.json").read_text())
+    assert [entry["name"] for entry in named["attributes"]] == ["colour: red", "striped", "pockets: 0", "colour: blue"]
+    assert named["annotations"] == [{"attribute_ids": [3, 1, 2]}]
     assert sum(text(page).count("```python") for page in PAGES) == done.stderr.count("running ")
 
 

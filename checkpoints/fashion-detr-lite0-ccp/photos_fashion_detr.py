@@ -12,9 +12,13 @@ from PIL.ExifTags import Base
 try:  # HEIC, the format of iPhones, which Pillow reads no more than any other HEVC
     import pi_heif
 except ImportError:
-    pass
+    HEIC_NEEDS = " HEIC, the format of iPhones, needs `pip install pi-heif`."
 else:
+    HEIC_NEEDS = ""
     pi_heif.register_heif_opener()
+UNKNOWN_FORMAT = (
+    f"it is empty, or not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file, whatever its name says.{HEIC_NEEDS}"
+)
 
 ORIENTATION = Base.Orientation.value
 
@@ -79,10 +83,7 @@ def _open(source, max_pixels: int) -> Image.Image:
     except IsADirectoryError as error:
         raise ValueError("it is a folder. Give the files in it, one by one.") from error
     except UnidentifiedImageError as error:
-        raise ValueError(
-            "it is empty, or not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file, whatever its name says. HEIC, the "
-            "format of iPhones, needs `pip install pi-heif`."
-        ) from error
+        raise ValueError(UNKNOWN_FORMAT) from error
     except Image.DecompressionBombError as error:
         # Pillow has a limit of its own, beyond which it gives no image that could be asked for its size.
         found = re.search(r"(\d+) pixels", str(error))
@@ -125,12 +126,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError(f"The image cannot be decoded: {error}") from error
     image = _upright(image)
     if image.mode.startswith("I") or image.mode == "F":
-        # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values, F may run up to 1.
+        # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values.
         values = np.asarray(image, dtype=np.float32)
         brightest = values.max(initial=0)
-        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and brightest > 255)
-        level = 257 if is_16_bit else 1 / 255 if image.mode == "F" and brightest <= 1 else 1
-        image = Image.fromarray((values / level).clip(0, 255).astype(np.uint8))
+        if image.mode.startswith("I;16") or (image.mode == "I" and brightest > 255):
+            values = values / 257
+        elif image.mode == "F" and brightest < 2:  # from 0 to 1, and a little beyond where they were resized
+            values = values * 255
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     if image.mode in ("La", "RGBa"):  # colours multiplied by their alpha
         image = image.convert(image.mode.upper())
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:

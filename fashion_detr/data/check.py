@@ -20,7 +20,7 @@ import PIL.Image
 from PIL.ExifTags import Base
 from pycocotools import mask as coco_mask
 
-from ..photos_fashion_detr import MAX_PIXELS
+from ..photos_fashion_detr import MAX_PIXELS, UNKNOWN_FORMAT
 from .annotations import (
     FIELDS,
     LARGEST_SIDE,
@@ -311,11 +311,12 @@ def _check_attributes(
     """Tools write attributes down in ways of their own, and what is not under `attribute_ids` is not learnt."""
     carries_any = any(annotation.get("attribute_ids") for annotation in _mappings(content["annotations"]))
     if is_learnt and sound["attributes"] and not carries_any:
-        warnings.add("attributes that no annotation carries", f"all {len(sound['attributes'])}")
+        warnings.add("training splits whose annotations carry no attribute", f"none of {len(sound['attributes'])}")
     for annotation in sound["annotations"]:
         unread = annotation.get("attributes")
         if isinstance(unread, dict):
-            unread = {name: value for name, value in unread.items() if name not in HOW_IT_IS_DRAWN}
+            # Also without what is said to be absent, or not said at all.
+            unread = {name: value for name, value in unread.items() if value and name not in HOW_IT_IS_DRAWN}
         if unread and not annotation.get("attribute_ids"):
             case = f"annotation {annotation['id']}: {reprlib.repr(unread)}"
             warnings.add("annotations whose 'attributes' are not read: 'attribute_ids' are", case)
@@ -469,10 +470,10 @@ def _check_images(
     except (OSError, ValueError) as error:
         errors.add("image folders or archives that are not found", str(error))
         return
-    for image in images:
-        name = image["file_name"]
-        if name in missing:
-            errors.add("missing image files", " ".join(filter(None, [repr(name), files.look_alike(name)])))
+    gone = [image["file_name"] for image in images if image["file_name"] in missing]
+    alike = [files.look_alike(name) for name in gone[:SHOWN]]  # each looks through a folder
+    told = [repr(name) if other is None else f"{name!r} {other}" for name, other in zip(gone, alike)]
+    errors.add("missing image files", *told, *map(repr, gone[SHOWN:]))
     for image in images:
         if image["file_name"] not in missing:
             _check_image(files, image, errors)
@@ -481,7 +482,7 @@ def _check_images(
 def _check_listed_once(images: list[dict[str, Any]], warnings: _Findings) -> None:
     names = {image["id"]: tidy(image["file_name"]) for image in images}
     twice = [f"{name!r}: {count} times" for name, count in Counter(names.values()).items() if count > 1]
-    warnings.add("photos that are listed several times, each with a part of its objects", *twice)
+    warnings.add("photos that are listed several times, and would be learnt with a part of their objects", *twice)
 
 
 def _check_image(files: ImageFiles, image: dict[str, Any], errors: _Findings) -> None:
@@ -489,6 +490,9 @@ def _check_image(files: ImageFiles, image: dict[str, Any], errors: _Findings) ->
     try:
         with files.open(name) as file:
             (width, height), is_turned = _decode(file)
+    except PIL.UnidentifiedImageError:
+        errors.add("files that are no readable image", f"{name!r}: {UNKNOWN_FORMAT}")
+        return
     except Exception as error:  # what Pillow's decoders and archives raise on damaged bytes is not documented
         errors.add("files that are no readable image", f"{name!r}: {type(error).__name__}: {error}")
         return

@@ -53,8 +53,9 @@ class ImageFiles:
         """What a missing photo may be called instead, in words."""
         if self.prefix is not None or not (place := self.folder / tidy(name)).parent.is_dir():
             return None
-        found = next((file for file in os.listdir(place.parent) if _folded(file) == _folded(place.name)), None)
-        if found is None:
+        wanted = _folded(place.name)
+        others = (file for file in os.listdir(place.parent) if file != place.name)
+        if (found := next((file for file in others if _folded(file) == wanted), None)) is None:
             return None
         # Written out, two forms of the same letter can be told apart.
         return f"({place.name!a} is listed, {found!a} is there: names have to be the same character by character)"
