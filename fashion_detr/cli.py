@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 # In bytes; it leaves room for a number and a suffix.
 LONGEST_STEM = 240
-PHOTO_SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".heic", ".heif"),
-    *(".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
-)
+PHOTO_KINDS = ("avif", "bmp", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+PHOTO_SUFFIXES = tuple(f".{kind}" for kind in PHOTO_KINDS)
+# What an overlay has in its PNG file under "Software", so that it is not taken for a photo.
+OVERLAY_MARK = "fashion-detr predict"
 RESULT_SUFFIXES = (".png", ".json")
 LABELS_PER_LINE = 4
 
@@ -145,15 +145,14 @@ def predict(arguments: argparse.Namespace) -> int:
                 together.add(place.as_posix(), objects)
             print(f"{name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
     finally:  # also of what was done before an end by Ctrl+C
-        if together is not None:
+        if together is not None and together.images:
             _write_together(together, arguments.coco)
+    if together is not None and not together.images:
+        _complain(f"No photo was done, so there is nothing to write to --coco {arguments.coco}")
     return status
 
 
 def _write_together(together: "PredictedAnnotations", file: Path) -> None:
-    if not together.images:
-        _complain(f"No photo was done, so there is nothing to write to --coco {file}")
-        return
     try:
         together.write(file)
     except OSError as error:
@@ -186,17 +185,20 @@ class _Predictor:
         Raises:
             CommandError: a file cannot be written.
         """
+        from PIL.PngImagePlugin import PngInfo
+
         from .visualization import draw_objects
 
         outputs = self._run(image)
         objects = self._objects(outputs, image, self.threshold, self.top_k)
         record = {"image": name} | json.loads(objects.to_json())
+        marks = PngInfo()
+        marks.add_text("Software", OVERLAY_MARK)
         overlay_path, record_path = (result.with_name(result.name + suffix) for suffix in RESULT_SUFFIXES)
         try:
-            # First, since no overlay without its record is known for one when its folder is looked through.
-            record_path.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
             # Pillow's own level, 6, takes as long as half of the model's work and makes a file 8 % smaller.
-            draw_objects(image, objects).save(overlay_path, compress_level=2)
+            draw_objects(image, objects).save(overlay_path, compress_level=2, pnginfo=marks)
+            record_path.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise CommandError(f"The results of {name} cannot be written to {result.parent}: {error}.") from error
         return objects, _summary(objects) if objects else self._why_nothing(outputs, image)
@@ -253,30 +255,29 @@ def _photos_in(folder: Path) -> list[Path]:
         files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
     except OSError as error:
         raise CommandError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-    photos = [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES]
-    overlays = set(filter(_is_overlay, photos))
-    left_out = [file.name for file in files if file.suffix.lower() not in PHOTO_SUFFIXES]
-    if len(photos) == len(overlays):
+    named_so = [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES]
+    photos = [file for file in named_so if not _is_overlay(file)]
+    if overlays := len(named_so) - len(photos):
+        _complain(f"In {folder} this command's own overlays are not taken for photos: {overlays}")
+    if not photos:
         raise CommandError(f"The folder {folder} holds no photo ({', '.join(PHOTO_SUFFIXES)}).")
-    if overlays:  # their records are told with them
-        records = {overlay.with_suffix(".json").name for overlay in overlays}
-        left_out = [name for name in left_out if name not in records]
-        _complain(f"{folder} also holds results of an earlier run: {len(overlays)} overlays are not taken for photos")
-    if left_out:
-        shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        _complain(f"{len(left_out)} of the {len(files)} files in {folder} are no photos by their names: {shown}")
-    return [photo for photo in photos if photo not in overlays]
+    if others := [file.name for file in files if file.suffix.lower() not in PHOTO_SUFFIXES]:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        _complain(f"{len(others)} of the {len(files)} files in {folder} are no photos by their names: {shown}")
+    return photos
 
 
-def _is_overlay(photo: Path) -> bool:
-    """Whether a picture is the result of an earlier run, which the record beside it tells."""
-    if photo.suffix != RESULT_SUFFIXES[0]:
+def _is_overlay(file: Path) -> bool:
+    """Whether a picture is the result of an earlier run; one that cannot be read is for its reader to complain of."""
+    from PIL import Image
+
+    if file.suffix != RESULT_SUFFIXES[0]:
         return False
     try:
-        record = json.loads(photo.with_suffix(RESULT_SUFFIXES[1]).read_bytes())
-    except (OSError, ValueError):
+        with Image.open(file) as image:
+            return image.info.get("Software") == OVERLAY_MARK
+    except Exception:  # what Pillow raises on damaged files is not documented
         return False
-    return isinstance(record, dict) and list(record) == ["image", "width", "height", "objects"]
 
 
 def _result_names(photos: Sequence[Path]) -> list[str]:
@@ -318,8 +319,7 @@ def _check_together(file: Path, photos: Sequence[Path], results: Sequence[Path])
         file.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # two drives have no folder in common
         raise CommandError(f"--coco {file}: {error}.") from error
-    if not os.access(file.parent, os.W_OK):
-        raise CommandError(f"--coco {file}: nothing may be written to its folder.")
+    _require_writable(file.parent, f"--coco {file}")
     return [Path(os.path.relpath(path, folder)) for path in paths]
 
 
@@ -335,6 +335,12 @@ def _check_output(output: Path, photos: Sequence[Path], results: Sequence[Path])
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(f"The folder --output {output} cannot be made: {error.strerror}.") from error
+    _require_writable(output, f"--output {output}")
+
+
+def _require_writable(folder: Path, what_for: str) -> None:
+    if not os.access(folder, os.W_OK):
+        raise CommandError(f"{what_for}: nothing may be written to the folder {folder}.")
 
 
 def _read_photo(path: Path) -> "Image.Image":

@@ -82,11 +82,13 @@ def model_source(name: str) -> str:
     folder = Path(name).expanduser()
     if not os.path.isdir(folder):
         raise CommandError(f"The model folder {folder} does not exist. --model takes a folder made by training.")
-    try:
-        there = set(os.listdir(folder))
-    except OSError as error:
-        raise CommandError(f"The model folder {folder} cannot be read: {error.strerror}.") from error
-    lacking = [f"its {part} ({files[0]})" for part, files in MODEL_FILES.items() if there.isdisjoint(files)]
+    if not os.access(folder, os.X_OK):
+        raise CommandError(f"The files of the model folder {folder} may not be opened: it needs the permission.")
+    lacking = [
+        f"its {part} ({files[0]})"
+        for part, files in MODEL_FILES.items()
+        if not any(os.path.isfile(folder / file) for file in files)
+    ]
     if lacking:
         raise CommandError(
             f"The model folder {folder} lacks {' and '.join(lacking)}. Model and image processor are written there by "
