@@ -256,8 +256,14 @@ def test_places_that_may_not_be_used_are_known_before_the_work(model_folder, tmp
     with monkeypatch.context() as patch:
         patch.setattr("fashion_detr.cli.Path.iterdir", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
         assert run(model_folder, tmp_path / "out", tmp_path) == 2
+        patch.setattr("fashion_detr.cli_model.os.access", lambda path, mode: path != model_folder)
+        assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg") == 2
     error = capsys.readouterr().err
-    assert error.count("nothing may be written") == 2 and "cannot be read: Permission denied" in error
+    assert (
+        error.count("nothing may be written") == 2
+        and "may not be opened" in error
+        and "cannot be read: Permission denied" in error
+    )
 
 
 def test_exif_rotated_photo_is_handled_upright(model_folder, tmp_path):

@@ -118,7 +118,7 @@ def mask_runs(rle: dict[str, Any]) -> np.ndarray:
     (height, width), counts = map(int, rle["size"]), rle["counts"]
     if isinstance(counts, (str, bytes)):
         runs, _ = run_lengths([counts])
-    elif isinstance(counts, list) and _are_whole(counts) and all(0 <= count < 2**32 for count in counts):
+    elif isinstance(counts, list) and _are_counts(counts):
         runs = np.array(counts, dtype=np.int64)
     else:
         raise ValueError(f"expected counts of whole numbers below 2^32, found {reprlib.repr(counts)}")
@@ -128,8 +128,9 @@ def mask_runs(rle: dict[str, Any]) -> np.ndarray:
     return runs
 
 
-def _are_whole(counts: list) -> bool:
-    return all(issubclass(kind, Integral) and kind is not bool for kind in set(map(type, counts)))
+def _are_counts(values: list) -> bool:
+    are_whole = all(issubclass(kind, Integral) and kind is not bool for kind in set(map(type, values)))
+    return are_whole and 0 <= min(values, default=0) and max(values, default=0) < 2**32
 
 
 def run_lengths(texts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
