@@ -130,7 +130,7 @@ def mask_runs(rle: dict[str, Any]) -> np.ndarray:
 
 def _are_counts(values: list) -> bool:
     are_whole = all(issubclass(kind, Integral) and kind is not bool for kind in set(map(type, values)))
-    return are_whole and 0 <= min(values, default=0) and max(values, default=0) < 2**32
+    return are_whole and min(values, default=0) >= 0 and max(values, default=0) < 2**32
 
 
 def run_lengths(texts: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
