@@ -9,6 +9,9 @@ from typing import Any
 
 # Before the first import of transformers: no test may depend on the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# With `pytest -n` a worker, and what it starts, has one thread: more would wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
