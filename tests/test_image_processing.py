@@ -380,7 +380,9 @@ def test_a_vocabulary_of_another_size_is_refused():
             found(config=no_config)
 
 
-@pytest.mark.parametrize("sizes", [PHOTO, [None], [(-5, 10)], [(0, 10)], [(480, 320, 3)], [(480,)], 480])
+@pytest.mark.parametrize(
+    "sizes", [PHOTO, [None], [(math.inf, 10)], [(-5, 10)], [(0, 10)], [(480, 320, 3)], [(480,)], 480]
+)
 def test_what_is_no_target_size_is_named(sizes):
     with pytest.raises(ValueError, match=r"needs \(height, width\) in pixels for every image, found"):
         FashionDetrImageProcessor().post_process_fashion(outfit_outputs(), target_sizes=sizes)

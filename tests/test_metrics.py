@@ -576,6 +576,7 @@ FALLING = {"size": [160, 160], "counts": "1OPPi0"}  # 1, -1, 25600
         ({**GOOD, "attribute_ids": 5}, "prediction 1: attribute_ids is 5, expected a list"),
         ({**GOOD, "score": float("nan")}, "prediction 1: score is nan, expected a finite number"),
         ({**GOOD, "score": "high"}, "prediction 1: score is 'high', expected a number"),
+        ({**GOOD, "score": 10**400}, "prediction 1: score is 10+, expected a number"),
         ({**GOOD, "attribute_scores": [0.5]}, r"prediction 1: attribute_scores is of shape \(1,\), expected 6 prob"),
         ({**GOOD, "attribute_scores": [0, 0, 0, 0, 0, 7]}, "prediction 1: attribute_scores is from 0.0 to 7.0, expec"),
         ({**GOOD, "segmentation": np.ones((9, 8), dtype=bool)}, r"prediction 1: .* is \(9, 8\), expected \(160, 160\)"),

@@ -463,7 +463,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             return [tuple(size) for size in outputs.valid_sizes.tolist()]
         try:
             sizes = [tuple(int(side) for side in size) for size in target_sizes]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             sizes = [()]
         if not all(len(size) == 2 and min(size) > 0 for size in sizes):
             raise ValueError(f"`target_sizes` needs (height, width) in pixels for every image, found {target_sizes}.")

@@ -152,7 +152,7 @@ def _read_number(value: Any, what: str, where: str) -> float:
         return value
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a whole number may be larger than any float
         raise mistake(where, what, repr(value), "a number") from None
     if not math.isfinite(number):
         raise mistake(where, what, number, "a finite number")
