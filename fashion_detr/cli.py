@@ -324,18 +324,34 @@ def _check_together(file: Path, photos: Sequence[Path], results: Sequence[Path])
 
 
 def _check_output(output: Path, photos: Sequence[Path], results: Sequence[Path]) -> None:
-    """Makes the folder for the results, unless one of them would replace a photo."""
+    """Makes the folder for the results, unless one of them would replace a photo, or what no earlier run made."""
     originals = set(map(os.path.realpath, photos))
     for result in results:
         for suffix in RESULT_SUFFIXES:
             path = result.with_name(result.name + suffix)
             if os.path.realpath(path) in originals:
                 raise CommandError(f"The results would replace the photo {path}. Choose another --output folder.")
+            if path.exists() and not _is_result(path):
+                raise CommandError(
+                    f"The results would replace {path}, which is no earlier result of this command. Choose another "
+                    "--output folder, or move the file."
+                )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(f"The folder --output {output} cannot be made: {error.strerror}.") from error
     _require_writable(output, f"--output {output}")
+
+
+def _is_result(file: Path) -> bool:
+    """Whether an earlier run made it. Labelling tools write `photo.json` beside `photo.jpg`, too."""
+    if file.suffix == RESULT_SUFFIXES[0]:
+        return _is_overlay(file)
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"image", "width", "height", "objects"} <= content.keys()
 
 
 def _require_writable(folder: Path, what_for: str) -> None:

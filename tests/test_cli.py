@@ -221,6 +221,21 @@ def test_photos_are_never_replaced(model_folder, tmp_path, capsys):
     assert (tmp_path / "look.png").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("look.png", b""), ("look.json", b'{"shapes": []}'), ("look.json", b"[")]
+)
+def test_what_no_earlier_run_made_is_never_replaced(model_folder, tmp_path, capsys, name, content):
+    """Labelling tools write `look.json` beside `look.jpg`."""
+    photo().save(tmp_path / "look.jpg")
+    (tmp_path / name).write_bytes(content)
+    assert run(model_folder, tmp_path, tmp_path / "look.jpg") == 2
+    assert f"{name}, which is no earlier result of this command" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == content
+    (tmp_path / name).unlink()
+    for _ in range(2):
+        assert run(model_folder, tmp_path, tmp_path / "look.jpg") == 0
+
+
 def test_results_beside_their_photos_are_no_photos(model_folder, tmp_path, capsys):
     """Whatever records lie beside them."""
     photo(61, 87).save(tmp_path / "look.jpg")

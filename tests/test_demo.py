@@ -446,7 +446,8 @@ def model_folder(tiny_model, tmp_path) -> Path:
     return tmp_path / "model"
 
 
-def test_the_command_serves_the_page_and_asks_nobody(model_folder, photo, tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_the_page_and_asks_nobody(model_folder, photo, tmp_path, end):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -468,7 +469,7 @@ def test_the_command_serves_the_page_and_asks_nobody(model_folder, photo, tmp_pa
             page = SimpleNamespace(http=http)
             join(page, "visitor", {"path": upload(page, photo.read_bytes()).json()[0]})
             assert [message["success"] for message in answers(page, "visitor")] == [True]
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         _, errors = process.communicate(timeout=20)
     finally:
         process.kill()
