@@ -429,8 +429,12 @@ def test_data_that_the_model_never_saw_is_refused(run_dir, data_dir, tmp_path, c
 class FakeHub:
     """Takes what `HfApi` would send."""
 
-    def __init__(self):
+    def __init__(self, private=True):
         self.calls = []
+        self.private = private
+
+    def repo_info(self, repo_id):
+        return SimpleNamespace(private=self.private)
 
     def create_repo(self, repo_id, **options):
         self.calls.append(("create_repo", repo_id, options))
@@ -456,12 +460,21 @@ def test_the_same_folder_is_uploaded(run_dir, tmp_path, monkeypatch, capsys, no_
     assert main(["publish", str(run_dir), "--repo-id", REPO_ID, "--private"]) == 0
     assert hub.calls == [
         ("create_repo", REPO_ID, {"exist_ok": True, "private": True}),
-        ("upload_folder", REPO_ID, {"commit_message"}),
+        ("upload_folder", REPO_ID, {"commit_message", "delete_patterns"}),
     ]
     assert f"https://huggingface.co/{REPO_ID}/commit/1" in capsys.readouterr().out
     assert main(["publish", str(run_dir), "--repo-id", REPO_ID, "--dry-run", str(tmp_path / "folder")]) == 0
     assert hub.files == {path.relative_to(tmp_path / "folder").as_posix() for path in (tmp_path / "folder").rglob("*")}
     assert len(hub.calls) == 2
+
+
+def test_a_public_repository_gets_nothing_private(run_dir, monkeypatch, capsys, no_network):
+    """The Hub leaves a repository that exists as it is."""
+    hub = FakeHub(private=False)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+    error = error_of(capsys, main(["publish", str(run_dir), "--repo_id", REPO_ID, "--private"]))
+    assert "it is public already, and nothing was uploaded" in error
+    assert [call for call, *_ in hub.calls] == ["create_repo"]
 
 
 def test_an_upload_that_fails_is_one_line(run_dir, capsys):

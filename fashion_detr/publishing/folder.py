@@ -74,9 +74,23 @@ def write_folder(
 
 
 def upload(folder: Path, repo_id: str, api: HfApi, private: bool) -> str:
-    """Puts a folder's files into a repository of the Hub, made if it is missing, and returns the commit's address."""
+    """
+    Puts a folder's files into a repository of the Hub, made if it is missing, and returns the commit's address.
+
+    Examples of an earlier publication that the folder does not have are deleted: they are photos of people.
+
+    Raises:
+        ValueError: it has to be private and is public already; nothing was uploaded.
+    """
     api.create_repo(repo_id, exist_ok=True, private=private or None)  # else as its owner's default says
-    commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Publish a Fashion DETR")
+    if private and not api.repo_info(repo_id).private:  # making it again has not changed it
+        raise ValueError("it is public already, and nothing was uploaded. Make it private in its settings on the Hub.")
+    commit = api.upload_folder(
+        repo_id=repo_id,
+        folder_path=folder,
+        commit_message="Publish a Fashion DETR",
+        delete_patterns=[f"{EXAMPLES_FOLDER}/*"],
+    )
     return commit.commit_url
 
 
