@@ -48,7 +48,7 @@ logger = logging.getLogger("fashion_detr.train")
 
 def main(arguments: list[str]) -> None:
     try:
-        trainer, final = prepare(arguments)
+        trainer, final, data_args = prepare(arguments)
     except (ImportError, OSError, StrictDataclassError, ValueError) as error:
         sys.exit(f"train.py: {error}")  # the person's to put right: said without a traceback
     trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
@@ -59,14 +59,14 @@ def main(arguments: list[str]) -> None:
         trainer.choose_attribute_thresholds(trainer.eval_dataset)
     trainer.save_model()
     trainer.save_state()
-    evaluate(trainer, final, minutes)
+    evaluate(trainer, final, data_args, minutes)
     trainer.end()
 
 
-def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset]:
+def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset, DataArguments]:
     """
-    The trainer, ready to start, and what the final figures are measured on. The run's record is written when all of it
-    holds, so that a slip does not replace that of the run before.
+    The trainer, ready to start, what the final figures are measured on, and the options on data. The run's record is
+    written when all of it holds, so that a slip does not replace that of the run before.
 
     Raises:
         ImportError, OSError, ValueError, StrictDataclassError: an option, the model or the data cannot be used.
@@ -100,7 +100,7 @@ def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset]:
     if args.should_save:
         forget_results(Path(args.output_dir))
         write_record(Path(args.output_dir), given_options(arguments, DEFAULT_CONFIG), args.world_size)
-    return trainer, final
+    return trainer, final, data_args
 
 
 def use_all_cores(args: FashionTrainingArguments) -> None:
@@ -273,7 +273,7 @@ def with_average(checkpoint: Path, args: FashionTrainingArguments) -> str:
     return str(checkpoint)
 
 
-def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -> None:
+def evaluate(trainer: FashionTrainer, dataset: FashionDataset, data_args: DataArguments, minutes: float) -> None:
     """The final figures: a table on screen, `metrics.json` with its picture, and overlays of held-out images."""
     loop_metrics = trainer.evaluate(dataset, metric_key_prefix="final")
     output_dir = Path(trainer.args.output_dir)
@@ -284,6 +284,8 @@ def evaluate(trainer: FashionTrainer, dataset: FashionDataset, minutes: float) -
     document = model_document(
         trainer.evaluation,
         num_images=len(dataset),
+        split=data_args.eval_split,
+        data_dir=data_args.data_dir,
         loss=loop_metrics["final_loss"],
         steps=trainer.state.global_step,
         training_minutes=round(minutes, 2),

@@ -474,7 +474,9 @@ def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecisio
                 batch["pixel_values"].to(arguments.device), pixel_mask=batch["pixel_mask"].to(arguments.device)
             )
         evaluation.add(outputs, batch["meta"], processor)
-    return evaluation.metric, model_document(evaluation, len(dataset))
+    return evaluation.metric, model_document(
+        evaluation, len(dataset), split=arguments.split, data_dir=str(arguments.data_dir)
+    )
 
 
 def _save_attribute_thresholds(metric: "FashionAveragePrecision", config_file: Path) -> str:

@@ -1,13 +1,18 @@
 """The command that makes a model ready for the Hub, `fashion-detr publish`."""
 
 import argparse
+import re
 import shutil
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cli_error import CommandError
 from .cli_model import load_model, model_source, quiet_transformers
+
+if TYPE_CHECKING:
+    from .publishing.run import Run
 
 DTYPES = ("float32", "bfloat16")
 
@@ -68,6 +73,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise CommandError(f"--repo_id: {error}") from error
     if "/" not in arguments.repo_id:
         raise CommandError(f"--repo_id has to be owner/name, found {arguments.repo_id!r}.")
+    if arguments.license is not None and not re.fullmatch("[a-z0-9]+([.-][a-z0-9]+)*", arguments.license):
+        raise CommandError(
+            "--license has to be as the Hub names it, such as apache-2.0, mit, cc-by-nc-4.0 or other, found "
+            f"{arguments.license!r}."
+        )
     if not arguments.run_dir.is_dir():
         raise CommandError(f"There is no folder {arguments.run_dir}. RUN_DIR is the output_dir of a training run.")
     target = arguments.dry_run
@@ -85,10 +95,19 @@ def _make(folder: Path, arguments: argparse.Namespace) -> None:
     run = read_run(arguments.run_dir)
     model, processor = load_model(model_source(str(arguments.run_dir)))
     splits = open_splits(run, (processor.size["height"], processor.size["width"]), arguments.data_dir)
+    if splits is None:
+        print(f"fashion-detr: {_why_unknown(run)}: the card tells less of it. --data_dir says where.", file=sys.stderr)
     data = describe(splits, model.config, arguments.data_name, arguments.data_license)
     dtype = getattr(torch, arguments.dtype)
     with quiet_transformers():
         write_folder(folder, arguments.repo_id, model, processor, run, splits, data, dtype, arguments.license)
+
+
+def _why_unknown(run: "Run") -> str:
+    arguments = run.arguments()
+    if arguments is None:
+        return f"{run.folder} has no config.yaml that names the training data"
+    return f"There is no folder {arguments[1].data_dir} here, where the training data was"
 
 
 def _upload(folder: Path, repo_id: str, private: bool) -> str:

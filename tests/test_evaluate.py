@@ -59,7 +59,7 @@ def test_exact_predictions_score_one(tmp_path, capsys):
     assert metrics["per_attribute"]["attribute 11"]["F1"] == 1 and "attribute 20" not in metrics["per_attribute"]
     assert metrics["AP_IoU_large"] is None  # no such instance: undefined, and JSON has no NaN
     table = capsys.readouterr().out
-    assert "2 held-out images, A = 3 attributes" in table and "coat" in table and str(tmp_path / "out") in table
+    assert "2 images, A = 3 attributes" in table and "coat" in table and str(tmp_path / "out") in table
 
 
 def test_wrong_attributes_cost_the_joint_figure_alone(tmp_path):

@@ -112,7 +112,8 @@ def finished_run(saved_model, data_dir, tmp_path_factory) -> Path:
     for image_id in (8, 9):
         truth = [mask(3, [21], 0, 30), mask(7, [], 40, 50)]
         metric.add(image_id, [mask(3, [10], 30, 60) | {"score": 0.9}, mask(7, [], 40, 50) | {"score": 0.8}], truth)
-    figures = figures_document(metric, LABELS, ATTRIBUTES, 2, steps=5, training_minutes=90.0)
+    where = {"split": "val", "data_dir": str(data_dir)}
+    figures = figures_document(metric, LABELS, ATTRIBUTES, 2, **where, steps=5, training_minutes=90.0)
     write_report(figures, metric, folder)
     (folder / "overlays").mkdir()
     for image_id in (8, 9):
@@ -294,6 +295,34 @@ def test_a_run_without_figures_shows_no_pictures(run_dir, tmp_path):
     assert not (tmp_path / "folder" / "examples").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "judged", "text", "shows_pictures"),
+    [
+        ({}, {"split": "train"}, "It has learned from them, which flatters the figures", True),
+        ({"eval_split": "train"}, {"split": "train"}, "It has learned from them, which flatters the figures", False),
+        ({}, {"data_dir": "/other/photos"}, "Whether it has learned from them is not recorded.", True),
+        ({}, {"split": None, "data_dir": None}, "Whether it has learned from them is not recorded.", True),
+        (None, {}, "Whether it has learned from them is not recorded.", False),
+    ],
+)
+def test_held_out_is_said_only_of_what_is_known_to_be(run_dir, tmp_path, options, judged, text, shows_pictures):
+    """`fashion-detr evaluate` may have written the figures, of any split of any data."""
+    metrics = json.loads((run_dir / "metrics.json").read_text()) | judged
+    (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    if options is None:
+        (run_dir / "config.yaml").unlink()
+    else:
+        write_options(run_dir, yaml.safe_load((run_dir / "config.yaml").read_text()) | options)
+    card = published(run_dir, tmp_path / "folder", "--data_name", "Mine")
+    assert text in card.text and "\n\n\n" not in card.text
+    claims = card.text.count("that it never learned from")
+    assert claims == (1 if shows_pictures else 0)  # of the pictures, and never of what is judged
+    assert (tmp_path / "folder" / "examples").exists() == shows_pictures
+    (result, *_) = card.data.eval_results
+    assert result.dataset_split == metrics["split"]
+    assert result.dataset_name == ("Mine" if judged.get("split") == "train" else "unknown")
+
+
 def test_drawings_are_no_photos(tiny_config, tmp_path):
     """Trained from scratch on drawings, without accelerator; the checkpoint was chosen on a split of its own."""
     run_dir, labels = tmp_path / "run", FashionDetrConfig().id2label
@@ -305,6 +334,7 @@ def test_drawings_are_no_photos(tiny_config, tmp_path):
     write_options(run_dir, images | {"synthetic_categories": shown, "load_best_model_at_end": True})
     (run_dir / "environment.json").write_text(json.dumps({"devices": [], "cpu_cores": 8}))
     figures = {"AP_IoU": 0.25, "num_images": 2, "num_attributes": 294, "training_minutes": 3, "per_category": {}}
+    figures |= {"split": "val", "data_dir": None}
     (run_dir / "metrics.json").write_text(json.dumps(figures))
     (run_dir / "overlays").mkdir()
     Image.new("RGB", (20, 10)).save(run_dir / "overlays" / "0.png")
@@ -312,6 +342,7 @@ def test_drawings_are_no_photos(tiny_config, tmp_path):
     assert Image.open(tmp_path / "folder" / "examples" / "0.jpg").size == (64, 96)
     assert "these figures say nothing about photos" in card.text and "is of no use on photos" in card.text
     assert "chosen by its figures" not in card.text
+    assert "On 2 drawings that it never learned from, at their original size" in card.text
     never = next(line for line in card.text.splitlines() if line.startswith("  shirt, blouse; "))
     assert set(never.strip(" .").split("; ")) == set(labels.values()) - set(shown)
     assert card.data.license == "apache-2.0" and "\n\n\n" not in card.text
@@ -357,6 +388,30 @@ def test_what_the_person_states_reaches_the_card(run_dir, tmp_path):
     assert "| annotations of the training data | CC0 |" in card.text
 
 
+def test_names_cannot_break_the_card(run_dir, tmp_path):
+    name, plain = "bag | `x`\n[<img>]", r"bag \| \`x\` \[&lt;img>\]"
+    config = json.loads((run_dir / "config.json").read_text())
+    config["id2label"] = {key: name if old == "tote bag" else old for key, old in config["id2label"].items()}
+    config["label2id"] = {label: int(key) for key, label in config["id2label"].items()}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    metrics["per_category"][name] = metrics["per_category"].pop("tote bag") | {"instances": 7}
+    (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    card = published(run_dir, tmp_path / "folder", "--data_name", "服装\n| <b>", "--data_license", "CC0 | x\n")
+    lines = card.text.splitlines()
+    for line in (
+        rf"| {plain} | 0 | 7 | - | - |",
+        rf"  {plain}.",
+        r"* Data: 服装 \| &lt;b>, 2 photos, https://example.com/photos.",
+        r"| photos of the training data | CC0 \| x |",
+    ):
+        assert line in lines
+    (result, *_) = card.data.eval_results
+    assert (result.dataset_type, result.dataset_name) == ("b", "服装 | <b>")
+    card = published(run_dir, tmp_path / "other", "--data_name", "服装")
+    assert card.data.eval_results[0].dataset_type == "unknown"
+
+
 def test_several_licences_of_photos_are_not_one_of_them(run_dir, data_dir, tmp_path):
     copy = tmp_path / "data"
     shutil.copytree(data_dir, copy)
@@ -369,10 +424,13 @@ def test_several_licences_of_photos_are_not_one_of_them(run_dir, data_dir, tmp_p
     assert card.data.license == "unknown"
 
 
-def test_data_that_is_gone_is_unknown(run_dir, tmp_path):
+def test_data_that_is_gone_is_unknown(run_dir, tmp_path, capsys):
     options = yaml.safe_load((run_dir / "config.yaml").read_text())
     write_options(run_dir, options | {"data_dir": "/no/such/folder", "load_best_model_at_end": True})
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    (run_dir / "metrics.json").write_text(json.dumps(metrics | {"data_dir": "/no/such/folder"}))
     card = published(run_dir, tmp_path / "folder", "--data_name", "Fashionpedia")
+    assert "There is no folder /no/such/folder here" in capsys.readouterr().err
     assert "| annotations of the training data | CC BY 4.0 |" in card.text
     assert "* Data: Fashionpedia." in card.text and "| category | judged on |" in card.text
     assert "chosen by its figures on the same photos" in card.text
@@ -411,6 +469,8 @@ def test_wrong_requests_are_one_line(run_dir, tmp_path, capsys):
     for repo_id in ("my-model", "anna/my model", "a/b/c"):
         assert "--repo_id" in error_of(capsys, main(["publish", str(run_dir), "--repo_id", repo_id]))
     assert "is there already" in error_of(capsys, publish(run_dir, run_dir))
+    for license_id in ("MIT License", "Apache-2.0", ""):
+        assert "as the Hub names it" in error_of(capsys, publish(run_dir, tmp_path / "out", "--license", license_id))
     assert "annotation file" in error_of(capsys, publish(run_dir, tmp_path / "out", "--data_dir", str(tmp_path)))
 
 

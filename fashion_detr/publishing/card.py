@@ -107,6 +107,7 @@ def render_card(
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["plain"] = _plain
     text = environment.from_string(template).render(
         name=name,
         repo_id=repo_id,
@@ -119,6 +120,7 @@ def render_card(
         overlay_threshold=OVERLAY_THRESHOLD,
         million_pixels=MAX_PIXELS // 1_000_000,
         pictures="drawings" if data.is_drawn else "photos",
+        judged=run.judged,
         num_images=metrics.get("num_images"),
         A=metrics.get("num_attributes"),
         figures=_figures(run),
@@ -148,6 +150,12 @@ def render_card(
     return card
 
 
+def _plain(text: Any) -> str:
+    """What somebody else has named, on one line and without a meaning in Markdown, HTML or a table."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\|`*\[\]])", r"\\\1", line).replace("<", "&lt;")
+
+
 def needs_timm(config: FashionDetrConfig) -> bool:
     return config.backbone_config.model_type == "timm_backbone"
 
@@ -170,7 +178,7 @@ def _category_columns(run: Run, data: TrainingData) -> dict[str, list[Any]]:
         for name in dict.fromkeys([*judged, *learned])
     }
     names = sorted((name for name in counts if any(counts[name])), key=counts.get, reverse=True)
-    columns: dict[str, list[Any]] = {"category": [name.replace("|", r"\|") for name in names]}
+    columns: dict[str, list[Any]] = {"category": names}
     if learned:
         columns["learned from"] = [counts[name][1] for name in names]
     if judged:
@@ -186,10 +194,12 @@ def _percent(fraction: float | None) -> str:
 
 def _is_chosen_by_what_it_is_judged_on(run: Run) -> bool:
     """Drawn data has a split of its own for choosing; photos have one if some were set aside."""
-    arguments = run.arguments()
-    if arguments is None or not run.options.get("load_best_model_at_end"):
+    arguments, judged = run.arguments(), run.judged
+    if arguments is None or judged.is_other_data or not run.options.get("load_best_model_at_end"):
         return False
-    return arguments[1].data_dir is not None and not arguments[1].selection_images
+    options = arguments[1]
+    is_chosen_by = judged.split in (None, options.eval_split)
+    return is_chosen_by and options.data_dir is not None and not options.selection_images
 
 
 def _carried_attributes(config: FashionDetrConfig) -> list[str] | None:
@@ -283,14 +293,15 @@ def _cost_metadata(run: Run, start: Start) -> dict[str, Any] | None:
 
 def _eval_results(run: Run, data: TrainingData) -> list[EvalResult]:
     """The figures as the Hub's `model-index` has them; those without any ground truth are left out."""
-    arguments, A, name = run.arguments(), run.metrics["num_attributes"], data.name or UNKNOWN
+    A, judged = run.metrics["num_attributes"], run.judged
+    name = data.name if data.name is not None and judged.is_other_data is False else UNKNOWN
     return [
         EvalResult(
             task_type="image-segmentation",
             task_name="Instance segmentation" + (" with attributes" if A else ""),
-            dataset_type=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
+            dataset_type=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or UNKNOWN,
             dataset_name=name,
-            dataset_split=arguments[1].eval_split if arguments else None,
+            dataset_split=judged.split,
             dataset_args={"num_images": run.metrics["num_images"], "num_attributes": A},
             metric_type=figure,
             metric_name=f"{figure} in percent" + (f", A = {A}" if A else ""),

@@ -100,7 +100,10 @@ def _rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _write_examples(folder: Path, run: Run, splits: Splits | None) -> list[Example]:
     """Some of the run's overlays, smaller, each with its picture where the data is there."""
-    if run.metrics is None:  # the run did not reach its end, so nobody knows what drew them
+    arguments = run.arguments()
+    if run.metrics is None or arguments is None:  # nobody knows what drew them: the run has not reached its end
+        return []
+    if arguments[1].eval_split == arguments[1].train_split:  # a memory is no example
         return []
     overlays = sorted((run.folder / OVERLAYS_FOLDER).glob("*.png"), key=lambda path: (len(path.stem), path.stem))
     pictures = {} if splits is None else _first_pictures(splits.held_out, len(overlays))

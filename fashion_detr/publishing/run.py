@@ -27,12 +27,25 @@ class Run:
         options: The options that differ from the defaults; `None` = not recorded.
         environment: Where it ran; `None` = not recorded.
         metrics: The final figures, as fractions; `None` = nothing was measured.
+        judged: What they were measured on.
     """
 
     folder: Path
     options: dict[str, Any] | None
     environment: dict[str, Any] | None
     metrics: dict[str, Any] | None
+
+    @property
+    def judged(self) -> "Judged":
+        """What the figures were measured on."""
+        metrics, arguments = self.metrics or {}, self.arguments()
+        split, data_dir = metrics.get("split"), metrics.get("data_dir")
+        if arguments is None or split is None:
+            return Judged(split)
+        options = arguments[1]
+        if _resolved(data_dir) != _resolved(options.data_dir):
+            return Judged(split, is_other_data=True)
+        return Judged(split, is_other_data=False, is_held_out=split != options.train_split)
 
     @property
     def seed(self) -> int:
@@ -44,6 +57,22 @@ class Run:
             return None
         parser = HfArgumentParser((ModelArguments, DataArguments))
         return parser.parse_dict(self.options, allow_extra_keys=True)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """
+    What figures were measured on, as far as the records tell; `None` stands for what they do not.
+
+    Attributes:
+        split: The name of the split.
+        is_other_data: Whether it is of another folder than the run's data.
+        is_held_out: Whether the model never learned from it.
+    """
+
+    split: str | None
+    is_other_data: bool | None = None
+    is_held_out: bool | None = None
 
 
 def read_run(folder: Path) -> Run:
@@ -63,6 +92,10 @@ def read_run(folder: Path) -> Run:
         environment=_read(folder / ENVIRONMENT_FILE, json.loads),
         metrics=metrics,
     )
+
+
+def _resolved(data_dir: str | None) -> Path | None:
+    return None if data_dir is None else Path(str(data_dir)).resolve()
 
 
 def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:

@@ -119,6 +119,7 @@ def describe(
     Raises:
         ValueError: the data has a category that the model does not know.
     """
+    name = _one_line(name)
     if splits is None:
         return TrainingData(name, annotations_terms=terms or _annotation_terms(name), photos_terms=terms)
     counts = _count(splits, config)
@@ -133,15 +134,19 @@ def describe(
             "synthetic ensembles, dressed figures that this project's code draws", None, APACHE, APACHE, **facts
         )
     header = _header(splits.annotation_file)
-    description = " ".join(str(header["info"].get("description") or "").split()) or None
+    name = name or _one_line(header["info"].get("description"))
     return TrainingData(
-        name=name or description,
-        url=header["info"].get("url") or None,
-        annotations_terms=terms or _annotation_terms(name or description),
+        name=name,
+        url=_one_line(header["info"].get("url")),
+        annotations_terms=terms or _annotation_terms(name),
         photos_terms=terms or ", ".join(header["licenses"]) or None,
         instances=counts,
         **facts,
     )
+
+
+def _one_line(text: Any) -> str | None:
+    return " ".join(str(text or "").split()) or None
 
 
 def _annotation_terms(name: str | None) -> str | None:

@@ -49,6 +49,8 @@ def figures_document(
     category_names: Mapping[int, str],
     attribute_names: Mapping[int, str],
     num_images: int,
+    split: str | None = None,
+    data_dir: str | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """
@@ -59,6 +61,8 @@ def figures_document(
         metric: The metric, with every image in it.
         category_names, attribute_names: The data set's id -> name.
         num_images: How many images were judged.
+        split: Of which split; `None` where only an annotation file was given.
+        data_dir: In which folder; `None` of a split where they are drawn.
         more: Further entries, such as the number of steps.
     """
     categories, attributes = metric.per_category(), metric.per_attribute()
@@ -66,6 +70,8 @@ def figures_document(
         **metric.compute(),
         "num_images": num_images,
         "num_attributes": len(attribute_names),
+        "split": split,
+        "data_dir": data_dir,
         **more,
         "per_category": {name: categories[category_id] for category_id, name in category_names.items()},
         "per_supercategory": metric.per_supercategory(),
@@ -117,7 +123,7 @@ def format_table(document: dict[str, Any]) -> str:
         rows.insert(2, (label, _percent(document[FIXED_THRESHOLD_FIGURE])))
     width = max(len(name) for name in (*(name for name, _ in rows), *document["per_category"]))
     lines = [
-        f"{document['num_images']} held-out images, A = {document['num_attributes']} attributes, percent",
+        f"{document['num_images']} images{_of_split(document)}, A = {document['num_attributes']} attributes, percent",
         "",
         *(f"{name:<{width}}  {value:>7}" for name, value in rows),
     ]
@@ -138,6 +144,10 @@ def format_table(document: dict[str, Any]) -> str:
                 f"{name:<{width}}  {_percent(figures['AP_IoU']):>7}  {_percent(figures['AP_IoU+F1']):>9}{instances}"
             )
     return "\n".join(lines)
+
+
+def _of_split(document: dict[str, Any]) -> str:
+    return "" if document["split"] is None else f" of split {document['split']}"
 
 
 def _percent(fraction: float) -> str:
