@@ -4,6 +4,7 @@ import json
 import operator
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ TRY_ON_GARMENTS["full"] = tuple(name for names in TRY_ON_GARMENTS.values() for n
 LABEL_MAP_ORDERS = ("parts", "size", "score")
 BACKGROUND = -1
 
+_BYTE_ORDER_MARK = "\ufeff"  # some editors begin their files with it
 # What an object has in JSON, beside its mask.
 _JSON_FIELDS = ("label_id", "label", "score", "bbox", "attributes", "parent")
 
@@ -70,18 +72,7 @@ class FashionResult(list):
         super().__init__(objects)
         self.image_size = tuple(int(side) for side in image_size)
         for position, entry in enumerate(self):
-            if tuple(entry["mask"].shape) != self.image_size:
-                raise ValueError(
-                    f"The mask of object {position} ({entry['label']!r}) is {_by(entry['mask'].shape)}, but its photo "
-                    f"is {_by(self.image_size)} (height x width)."
-                )
-            parent = entry["parent"]
-            is_position = isinstance(parent, (int, np.integer)) and parent in range(len(self))
-            if parent is not None and (parent == position or not is_position):
-                raise ValueError(
-                    f"The parent of object {position} ({entry['label']!r}) has to be the position of another one, 0 to "
-                    f"{len(self) - 1}, found {parent}."
-                )
+            self._check_entry(position, entry)
         for position in range(len(self)):
             self._check_carriers(position)
 
@@ -126,7 +117,7 @@ class FashionResult(list):
             ValueError: a position that occurs twice.
             IndexError: a position that is not in the list.
         """
-        positions = [self._checked(position) for position in positions]
+        positions = self._all_checked(positions)
         moved = {old: new for new, old in enumerate(positions)}
         if len(moved) < len(positions):
             raise ValueError(f"An object can be kept once, but a position occurs twice in {positions}.")
@@ -142,10 +133,49 @@ class FashionResult(list):
 
     __delitem__ = __iadd__ = __imul__ = clear = extend = insert = pop = remove = reverse = sort = _stay
 
+    def append(self, entry: dict[str, Any]):
+        """
+        Adds an object behind the others.
+
+        Raises:
+            ValueError: as for a new result; its parent has to be in the list already.
+        """
+        self._check_entry(len(self), entry)
+        super().append(entry)
+
     def __setitem__(self, position, entry):
         if isinstance(position, slice):
             self._stay()
+        position = self._checked(position)
+        self._check_entry(position, entry)
+        before = self[position]
         super().__setitem__(position, entry)
+        try:
+            self._check_carriers(position)
+        except ValueError:
+            super().__setitem__(position, before)
+            raise
+
+    def _check_entry(self, position: int, entry: dict[str, Any]) -> None:
+        """Raises `ValueError` where an object does not fit the photo, or names a parent that there is not."""
+        if not isinstance(entry, dict) or not entry.keys() >= {"label", "mask", "parent"}:
+            found = f"one with {', '.join(map(repr, entry))}" if isinstance(entry, dict) else type(entry).__name__
+            raise ValueError(
+                f"Object {position} has to be a dictionary with 'label', 'mask' and 'parent' at least, found {found}."
+            )
+        mask, parent = entry["mask"], entry["parent"]
+        if not isinstance(mask, torch.Tensor) or tuple(mask.shape) != self.image_size:
+            found = _by(mask.shape) if isinstance(mask, torch.Tensor) else f"no tensor, but {type(mask).__name__}"
+            raise ValueError(
+                f"The mask of object {position} ({entry['label']!r}) is {found}, but its photo is "
+                f"{_by(self.image_size)} (height x width)."
+            )
+        is_position = isinstance(parent, (int, np.integer)) and parent in range(len(self))
+        if parent is not None and (parent == position or not is_position):
+            raise ValueError(
+                f"The parent of object {position} ({entry['label']!r}) has to be the position of another one, 0 to "
+                f"{len(self) - 1}, found {parent}."
+            )
 
     # --- layers -------------------------------------------------------------------------------------------------------
 
@@ -184,7 +214,7 @@ class FashionResult(list):
             IndexError: a position that is not in the list.
         """
         if not isinstance(order, str):
-            return [self._checked(position) for position in order]
+            return self._all_checked(order)
         if order not in LABEL_MAP_ORDERS:
             raise ValueError(
                 f"`order` has to be one of {', '.join(map(repr, LABEL_MAP_ORDERS))} or a list of positions, found "
@@ -233,7 +263,8 @@ class FashionResult(list):
             for entry in self
         ]
         height, width = self.image_size
-        return json.dumps({"width": width, "height": height, "objects": objects}, allow_nan=False)
+        record = {"width": width, "height": height, "objects": objects}
+        return json.dumps(record, allow_nan=False, default=_as_python)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "FashionResult":
@@ -241,17 +272,15 @@ class FashionResult(list):
         What [`~FashionResult.to_json`] or `fashion-detr predict` wrote, with equal masks.
 
         Raises:
-            ValueError: the text is no JSON, a field is missing, or a mask does not fit the photo.
+            ValueError: the text is no JSON, a field is missing or no such thing, or a mask does not fit the photo.
         """
         try:
-            record = json.loads(text)
-            objects = [
-                {field: entry[field] for field in _JSON_FIELDS}
-                | {"mask": torch.from_numpy(decode_mask(entry["segmentation"]))}
-                for entry in record["objects"]
-            ]
-            return cls(objects, (record["height"], record["width"]))
-        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+            text = text.removeprefix(_BYTE_ORDER_MARK) if isinstance(text, str) else text
+            record = json.loads(text, parse_constant=_refuse_constant)
+            image_size = _side(record["height"]), _side(record["width"])
+            objects = [_read_object(position, entry, image_size) for position, entry in enumerate(record["objects"])]
+            return cls(objects, image_size)
+        except (AttributeError, KeyError, MemoryError, RecursionError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(
                 "The text, and not the name of a file, has to be what `FashionResult.to_json` writes: 'width', "
                 f"'height' and 'objects', each with {', '.join(map(repr, _JSON_FIELDS))} and 'segmentation'. It is "
@@ -380,15 +409,16 @@ class FashionResult(list):
         Raises:
             ValueError: another target, or no whole number of pixels from 0 on.
         """
-        if target not in TRY_ON_GARMENTS:
+        if not isinstance(target, str) or target not in TRY_ON_GARMENTS:
             raise ValueError(f"`target` has to be one of {', '.join(map(repr, TRY_ON_GARMENTS))}, found {target!r}.")
         pixels = whole_number(dilate)
         if pixels is None or pixels < 0:
             raise ValueError(f"`dilate` has to be a whole number of pixels from 0 on, found {dilate!r}.")
-        garments = [n for n, entry in enumerate(self) if entry["label"] in TRY_ON_GARMENTS[target]]
+        repainted = [n for n, entry in enumerate(self) if entry["label"] in TRY_ON_GARMENTS[target]]
         region = np.zeros(self.image_size, dtype=bool)
-        for position in garments + [part for garment in garments for part in self.children(garment)]:
+        for position in repainted:
             region |= self[position]["mask"].numpy()
+            repainted += self.children(position)  # which have their turn later, with parts of their own
         return mask_image(_grown(region, pixels) if pixels else region)
 
     def crop(self, position: int, image: Image.Image) -> Image.Image:
@@ -410,10 +440,18 @@ class FashionResult(list):
         """
         photo = self._photo(image)
         mask = self[self._checked(position)]["mask"].numpy()
+        if not mask.any():
+            raise ValueError(f"There is nothing to cut out: the mask of object {position} is empty.")
         left, top, right, bottom = mask_box(mask)
         cut_out = photo.crop((left, top, right, bottom))
         cut_out.putalpha(mask_image(mask[top:bottom, left:right]))
         return cut_out
+
+    def _all_checked(self, positions: Iterable[int]) -> list[int]:
+        """Positions as numbers from 0 on; raises `IndexError` where the list has none such."""
+        if not isinstance(positions, Iterable):
+            raise IndexError(f"Several positions are a list, [{positions}] for a single one; found {positions!r}.")
+        return [self._checked(position) for position in positions]
 
     def _checked(self, position: int) -> int:
         """A position as a number from 0 on; raises `IndexError` where the list has none such."""
@@ -451,6 +489,38 @@ class FashionResult(list):
                 "was the size in `target_sizes` not that of the upright photo?"
             )
         return photo
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}, and no number of a result is one.")
+
+
+def _side(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"The sides of a photo and its masks are whole numbers of pixels, found {value!r}.")
+    return value
+
+
+def _read_object(position: int, entry: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    """One of JSON's objects; raises `ValueError`, or what a field of another kind makes Python raise."""
+    segmentation, found = entry["segmentation"], {field: entry[field] for field in _JSON_FIELDS}
+    name = f"object {position} ({found['label']!r})"
+    size = tuple(_side(side) for side in segmentation["size"])
+    if size != image_size:  # before so much memory is asked for
+        raise ValueError(f"The mask of {name} is {_by(size)}, but its photo is {_by(image_size)} (height x width).")
+    if not isinstance(found["attributes"], list) or not isinstance(found["score"], (int, float, NoneType)):
+        raise ValueError(
+            f"The 'attributes' of {name} have to be a list and its 'score' a number, found "
+            f"{found['attributes']!r} and {found['score']!r}."
+        )
+    return found | {"mask": torch.from_numpy(decode_mask(segmentation))}
+
+
+def _as_python(value: Any) -> Any:
+    """Numbers and arrays of other libraries as JSON takes them."""
+    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
+        return value.tolist()
+    raise TypeError(f"JSON has no place for a {type(value).__name__}, found {value!r}.")
 
 
 def whole_number(value: Any) -> int | None:

@@ -85,6 +85,12 @@ def test_without_resizing():
         processor(do_resize=False)(pixels(65, 10))
 
 
+@pytest.mark.parametrize("size", [(0, 64), (64, -64)])
+def test_a_canvas_has_whole_pixels(size):
+    with pytest.raises(ValueError, match="whole numbers of pixels from 1 on, found"):
+        processor()(pixels(), size=dict(zip(("height", "width"), size)))
+
+
 def test_all_kinds_of_input_agree(tmp_path):
     image = pixels()
     expected = values(Image.fromarray(image))

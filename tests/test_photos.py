@@ -86,10 +86,12 @@ def test_sixteen_bit_greyscale(brightest):
     assert torch.allclose(values(picture), values(expected), atol=0.02)
 
 
-@pytest.mark.parametrize("white", [1, 255])
+@pytest.mark.parametrize("white", [1, 255, 65535])
 def test_floating_point_greyscale(white):
     levels = np.arange(256, dtype=np.float32).reshape(16, 16)
-    grey = np.asarray(to_rgb(Image.fromarray(levels / 255 if white == 1 else levels)))
+    stored = levels * np.float32(white / 255)
+    stored[0, 0] = np.nan  # is black
+    grey = np.asarray(to_rgb(Image.fromarray(stored)))
     assert np.array_equal(grey, np.repeat(levels[..., None], 3, axis=-1))
 
 

@@ -116,6 +116,8 @@ def test_what_it_cannot_do_is_said(segment, tmp_path):
         segment(tmp_path / "text.jpg")
     with pytest.raises(ValueError, match="`threshold` has to be a number from 0 to 1, found 30"):
         segment(photo(), threshold=30)
+    with pytest.raises(ValueError, match="needs the image processor of the model"):
+        FashionDetrPipeline(model=segment.model)
     segment.model.config = SimpleNamespace(model_type="detr")
     with pytest.raises(ValueError, match="of type 'fashion_detr', found 'detr'"):
         segment.check_model_type({})

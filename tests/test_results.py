@@ -143,6 +143,11 @@ def test_keep_takes_the_parents_along():
     for twice in ([0, 2, 0], [8, -1]):
         with pytest.raises(ValueError, match="a position occurs twice"):
             result.keep(twice)
+    for one in (1, None):
+        with pytest.raises(IndexError, match=f"are a list, .* found {one}"):
+            result.keep(one)
+    with pytest.raises(IndexError, match="found 1"):
+        result.to_label_map(order=1)
     # Truth values of all objects are no positions.
     for outside in ([9], [-10], [1.0], [True, False], torch.arange(9) > 7, np.arange(9) > 7):
         with pytest.raises(IndexError, match=r"no object .*: the result has 9"):
@@ -178,6 +183,26 @@ def test_objects_can_be_added_and_replaced():
     result[3] = result[3] | {"parent": 5}
     assert result.children(4) == [9] and result.children(5) == [3, 6] and result.children(2) == []
     assert pickle.loads(pickle.dumps(result)).children(4) == [9] == copy.copy(result).children(4)
+
+
+def test_what_does_not_fit_is_neither_added_nor_put_in_place():
+    result, small = outfit(), thing("pocket", torch.ones(3, 4).bool())
+    for entry, message in [
+        (small, r"object \d+ .'pocket'. is 3 x 4, but its photo is 64 x 48"),
+        (thing("pocket", box(0, 0, 4, 4), parent=99), r"the position of another one, 0 to 8, found 99"),
+        ({"label": "pocket"}, "a dictionary with 'label', 'mask' and 'parent' at least, found one with 'label'"),
+        (thing("pocket", box(0, 0, 4, 4)) | {"mask": None}, "is no tensor, but NoneType"),
+        ("pocket", "found str"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            result.append(entry)
+        with pytest.raises(ValueError, match=message):
+            result[2] = entry
+    with pytest.raises(ValueError, match="lead in a circle"):
+        result[5] = result[5] | {"parent": 6}  # the collar that it carries
+    with pytest.raises(IndexError, match="no object 9"):
+        result[9] = result[0]
+    assert result.to_json() == outfit().to_json()
 
 
 @pytest.mark.parametrize("parents", [[1, 0], [1, 2, 0], [None, 2, 3, 2]])
@@ -251,6 +276,41 @@ def test_json_and_back():
             FashionResult.from_json(json.dumps(broken))
     with pytest.raises(ValueError, match="not the name of a file"):
         FashionResult.from_json("photo.json")
+
+
+def test_json_that_editors_and_other_programs_made():
+    text = toy().to_json()
+    for other in ("\ufeff" + text, text.encode("utf-8-sig"), text.encode("utf-16")):
+        assert FashionResult.from_json(other).to_json() == text
+    numbers = toy()
+    for entry, score in zip(numbers, (np.float32(0.5), torch.tensor(0.5), np.float64(0.5), 1)):
+        entry |= {"score": score, "bbox": torch.tensor(entry["bbox"]), "label_id": np.int64(entry["label_id"])}
+    again = FashionResult.from_json(numbers.to_json())
+    assert [entry["score"] for entry in again] == [0.5, 0.5, 0.5, 1]
+    assert [entry["bbox"] for entry in again] == [entry["bbox"] for entry in toy()]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"width": 48', '"width": 30.7'),
+        ('"width": 48', '"width": Infinity'),
+        ('"width": 48', '"width": 10000000000000'),
+        ('"size": [64, 48]', '"size": [64, 48, 1]'),
+        ('"size": [64, 48]', '"size": [Infinity, 48]'),
+        ('"size": [64, 48]', '"size": [10000000000, 10000000000]'),
+        ('"size": [64, 48]', '"size": 64'),
+        ('"attributes": [', '"attributes": null, "other": ['),
+        ('"score": ', '"score": NaN, "other": '),
+        ('"score": ', '"score": "high", "other": '),
+        ('"objects": ', '"objects": ' + 100_000 * "["),
+    ],
+)
+def test_json_that_is_no_result_is_a_value_error(old, new):
+    text = toy(threshold=0.6).to_json()
+    assert old in text
+    with pytest.raises(ValueError, match=r"JSON|has to be|have to be|sides of a photo|but its photo is"):
+        FashionResult.from_json(text.replace(old, new))
 
 
 def test_printed_it_is_a_line_an_object():
@@ -378,12 +438,21 @@ def test_try_on_masks(target, members):
     assert np.array_equal(np.array(result.mask(target=target, dilate=3)) == 255, grown)
 
 
+def test_try_on_takes_the_parts_of_parts_along():
+    result = outfit()
+    result.append(thing("zipper", box(0, 12, 8, 16), parent=1))  # of the top's sleeve
+    region = np.array(result.mask("upper")) == 255
+    assert region[0:8, 12:16].all() and not region[40:48, 4:6].any()  # and not that of the bag
+
+
 def test_try_on_targets_are_the_ontologys_garments():
     clothes = [name for name, group in CATEGORIES if group in ("upperbody", "lowerbody", "wholebody")]
     assert sorted(TRY_ON_GARMENTS["full"]) == sorted(clothes)
     assert not np.array(FashionResult([], PHOTO).mask("full", dilate=5)).any()
     with pytest.raises(ValueError, match="'upper', 'lower', 'dress', 'full', found 'shoes'"):
         outfit().mask("shoes")
+    with pytest.raises(ValueError, match=r"found \['upper'\]"):
+        outfit().mask(["upper"])
     for pixels in (-1, 2.0, "2", None, True):
         with pytest.raises(ValueError, match=f"whole number of pixels from 0 on, found {pixels!r}"):
             outfit().mask("upper", dilate=pixels)
@@ -400,6 +469,9 @@ def test_crop_is_cut_out_tightly():
     for call in (lambda image: toy().crop(0, image), lambda image: toy().plot(image)):
         with pytest.raises(ValueError, match="photo of 64 x 48 pixels, but the image is 48 x 64"):
             call(Image.new("RGB", PHOTO))
+    nothing = thing(TOP, mask) | {"mask": torch.zeros_like(mask)}
+    with pytest.raises(ValueError, match="the mask of object 0 is empty"):
+        FashionResult([nothing], PHOTO).crop(0, Image.new("RGB", PHOTO[::-1]))
 
 
 def stored_otherwise(pixels: np.ndarray, kind: str) -> Image.Image:

@@ -93,8 +93,11 @@ class FashionDetrImageProcessor(TorchvisionBackend):
 
     def _preprocess_image_like_inputs(self, images, annotations, config, **kwargs) -> BatchFeature:
         return_tensors = kwargs.pop("return_tensors", None)
-        if kwargs["size"].height is None or kwargs["size"].width is None:
-            raise ValueError(f"`size` has to give the canvas as 'height' and 'width', found {dict(kwargs['size'])}.")
+        if not all((whole_number(side) or 0) > 0 for side in (kwargs["size"].height, kwargs["size"].width)):
+            raise ValueError(
+                "`size` has to give the canvas as 'height' and 'width', whole numbers of pixels from 1 on, found "
+                f"{dict(kwargs['size'])}."
+            )
         images = self._prepare_image_like_inputs(
             images,
             do_convert_rgb=kwargs["do_convert_rgb"],

@@ -25,6 +25,8 @@ ORIENTATION = Base.Orientation.value
 # A file of some kilobytes can hold an image that fills the memory, so one that says of itself to have more pixels is
 # not decoded. The largest sensors in wide use, of phones and of medium format cameras, have 108 million.
 MAX_PIXELS = 120_000_000
+# Floats of 8 bits go a little beyond 255 where they were resized; far beyond it they are of 16 bits.
+LARGEST_OVERSHOOT = 511
 # The same of a server: as many pixels in the largest common format, 16-bit RGBA, have 960 MB.
 MAX_FETCHED_BYTES = 960_000_000
 # What Pillow raises on damaged files, as far as it is known.
@@ -127,9 +129,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image = _upright(image)
     if image.mode.startswith("I") or image.mode == "F":
         # Pillow's own conversion would clip at 255. Mode I has 32 bits and can hold 16-bit values.
-        values = np.asarray(image, dtype=np.float32)
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
         brightest = values.max(initial=0)
-        if image.mode.startswith("I;16") or (image.mode == "I" and brightest > 255):
+        if image.mode.startswith("I;16") or (image.mode == "I" and brightest > 255) or brightest > LARGEST_OVERSHOOT:
             values = values / 257
         elif image.mode == "F" and brightest < 2:  # from 0 to 1, and a little beyond where they were resized
             values = values * 255

@@ -44,12 +44,17 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
         The base class knows the library's own models only, and would call this one unsupported.
 
         Raises:
-            ValueError: it is another model.
+            ValueError: it is another model, or comes without its image processor.
         """
         model_type = self.model.config.model_type
         if model_type != FashionDetrConfig.model_type:
             raise ValueError(
                 f"This pipeline is for models of type {FashionDetrConfig.model_type!r}, found {model_type!r}."
+            )
+        if self.image_processor is None:
+            raise ValueError(
+                "The pipeline needs the image processor of the model, too: `image_processor=AutoImageProcessor."
+                "from_pretrained(...)`. `transformers.pipeline` finds it by itself, given the name of the model."
             )
 
     def _sanitize_parameters(self, **kwargs):
