@@ -55,9 +55,11 @@ def main(arguments: list[str]) -> None:
     minutes = trainer.training_minutes
     logger.info("Training took %.1f minutes", minutes)
 
+    trainer.save_model()  # before an evaluation in half precision (`bf16_full_eval`) rounds the weights
     if trainer.eval_dataset.examples is not final.examples:  # the final figures stay unseen
         trainer.choose_attribute_thresholds(trainer.eval_dataset)
-    trainer.save_model()
+        if trainer.args.should_save:
+            trainer.accelerator.unwrap_model(trainer.model).config.save_pretrained(trainer.args.output_dir)
     trainer.save_state()
     evaluate(trainer, final, data_args, minutes)
     trainer.end()
@@ -148,6 +150,11 @@ def build_model(
     model = FashionDetrForInstanceSegmentation(config)
     if model_args.backbone_weights is not None:
         load_backbone_weights(model.model.backbone, model_args.backbone_weights)
+    elif config.freeze_backbone_batch_norm:
+        logger.warning(
+            "The backbone starts from chance (`backbone_weights`), but its batch norms, if any, are not to learn: "
+            "set `freeze_backbone_batch_norm: false` in `model_config`."
+        )
     return model, processor
 
 

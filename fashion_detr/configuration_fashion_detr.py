@@ -1,7 +1,9 @@
 """Configuration of Fashion DETR: architecture, loss, and the only place where label names live."""
 
+import math
+
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig, ResNetConfig, SwinConfig, TimmBackboneConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ResNetConfig, SwinConfig, TimmBackboneConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import is_timm_available
 
@@ -130,6 +132,19 @@ class FashionDetrConfig(PreTrainedConfig):
     attribute_thresholds: list | None = None
 
     def __post_init__(self, **kwargs):
+        if "num_attributes" in kwargs:
+            raise ValueError("`num_attributes` follows from the names: give `id2attribute`, index -> name.")
+        if self.id2label is None and self.label2id is not None:
+            self.id2label = {index: name for name, index in self.label2id.items()}
+        self.id2label = _with_integer_keys("id2label", self.id2label)
+        if self.id2label is not None and kwargs.get("num_labels", len(self.id2label)) != len(self.id2label):
+            raise ValueError(f"`num_labels` is {kwargs['num_labels']}, but `id2label` has {len(self.id2label)} names.")
+        backbone = self.backbone_config
+        if isinstance(backbone, dict) and backbone.get("model_type") not in CONFIG_MAPPING:
+            raise ValueError(
+                "`backbone_config` needs the `model_type` of a backbone of transformers, such as 'resnet', 'swin' or "
+                f"'timm_backbone', found {backbone.get('model_type')!r}."
+            )
         if self.id2label is None and "num_labels" not in kwargs:
             self.id2label = {index: name for index, (name, _) in enumerate(CATEGORIES)}
             self.category_supercategories = self.category_supercategories or [group for _, group in CATEGORIES]
@@ -139,12 +154,10 @@ class FashionDetrConfig(PreTrainedConfig):
             self.attribute_supercategories = self.attribute_supercategories or [group for _, _, group in ATTRIBUTES]
         super().__post_init__(**kwargs)
 
-        # JSON turns integer keys into strings; the base class repairs id2label alone.
-        self.id2label = _with_integer_keys(self.id2label)
+        self.id2label = _with_integer_keys("id2label", self.id2label)
         self.label2id = {name: index for index, name in self.id2label.items()}
-        self.id2attribute = _with_integer_keys(self.id2attribute)
-        if self.category_attributes is not None:
-            self.category_attributes = _with_integer_keys(self.category_attributes)
+        self.id2attribute = _with_integer_keys("id2attribute", self.id2attribute)
+        self.category_attributes = _with_integer_keys("category_attributes", self.category_attributes)
         if self.category_ids is None:
             self.category_ids = sorted(self.id2label)
         if self.attribute_ids is None:
@@ -162,7 +175,7 @@ class FashionDetrConfig(PreTrainedConfig):
         their names alone, `from_pretrained(..., id2label={0: "shirt", 1: "shoe"})`.
         """
         belongings = []
-        if kwargs.keys() & {"id2label", "num_labels"}:
+        if kwargs.keys() & {"id2label", "label2id", "num_labels"}:
             belongings += ["id2label", "label2id", "category_ids", "category_supercategories", "category_attributes"]
         if "id2attribute" in kwargs:
             belongings += ["id2attribute", "attribute_ids", "attribute_supercategories", "category_attributes"]
@@ -204,7 +217,7 @@ class FashionDetrConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         """Checks what no single field can tell; runs at construction and before saving."""
-        for field in ("num_queries", "decoder_layers", "decoder_ffn_dim", "decoder_attention_heads"):
+        for field in ("d_model", "num_queries", "decoder_layers", "decoder_ffn_dim", "decoder_attention_heads"):
             if getattr(self, field) < 1:
                 raise ValueError(f"`{field}` has to be at least 1, found {getattr(self, field)}.")
         for field in ("dropout", "evidence_dropout"):
@@ -217,10 +230,19 @@ class FashionDetrConfig(PreTrainedConfig):
             )
         for term in ("class", "mask", "dice", "attribute"):
             for field in (f"{term}_loss_weight", f"{term}_cost"):
-                if getattr(self, field) < 0:
-                    raise ValueError(f"`{field}` must not be negative, found {getattr(self, field)}.")
-        _check_labels("id2label", self.id2label, self.category_ids, self.category_supercategories)
-        _check_labels("id2attribute", self.id2attribute, self.attribute_ids, self.attribute_supercategories)
+                if not 0 <= getattr(self, field) < math.inf:
+                    raise ValueError(f"`{field}` has to be a number from 0 on, found {getattr(self, field)}.")
+        if not 0 <= self.focal_alpha <= 1 or not 0 <= self.focal_gamma < math.inf:
+            raise ValueError(
+                "`focal_alpha` has to lie between 0 and 1 and `focal_gamma` to be a number from 0 on, found "
+                f"{self.focal_alpha} and {self.focal_gamma}."
+            )
+        if not self.id2label:
+            raise ValueError("`id2label` has no names: the model needs one class at least.")
+        _check_labels("id2label", self.id2label, "category_ids", self.category_ids, self.category_supercategories)
+        _check_labels(
+            "id2attribute", self.id2attribute, "attribute_ids", self.attribute_ids, self.attribute_supercategories
+        )
         thresholds = self.attribute_thresholds
         if thresholds is not None and (
             len(thresholds) != self.num_attributes or not all(0 <= threshold <= 1 for threshold in thresholds)
@@ -247,21 +269,29 @@ def vocabulary_of(config: FashionDetrConfig | None) -> FashionDetrConfig:
     return config
 
 
-def _with_integer_keys(mapping: dict) -> dict:
-    """In their order: as text, 10 comes before 2."""
-    return dict(sorted((int(key), value) for key, value in mapping.items()))
+def _with_integer_keys(field: str, mapping: dict | None) -> dict | None:
+    """JSON turns integer keys into text, in whose order 10 comes before 2."""
+    if mapping is None:
+        return None
+    try:
+        return {index: mapping[key] for index, key in sorted((int(key), key) for key in mapping)}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{field}` has to be a dictionary whose keys are 0, 1, 2 ..., found {mapping!r}.") from error
 
 
-def _check_labels(field: str, names: dict, ids: list, supercategories: list | None) -> None:
-    """Names count from 0; the parallel lists are as long; the data set's ids are unique."""
+def _check_labels(field: str, names: dict, ids_field: str, ids: list, supercategories: list | None) -> None:
+    """Names are texts and count from 0; the parallel lists are as long; the data set's ids are unique."""
     if sorted(names) != list(range(len(names))):
         raise ValueError(f"The keys of `{field}` have to be 0 to {len(names) - 1}, found {sorted(names)}.")
+    if not all(isinstance(name, str) for name in names.values()):
+        found = next(name for name in names.values() if not isinstance(name, str))
+        raise ValueError(f"The names in `{field}` have to be texts, found {found!r}.")
     if len(set(names.values())) != len(names):
         twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
         raise ValueError(f"Every name in `{field}` has to occur once, found several times: {', '.join(twice)}.")
     if len(ids) != len(names) or len(set(ids)) != len(ids):
         raise ValueError(
-            f"`{field}` has {len(names)} names, so it needs {len(names)} different ids; "
+            f"`{field}` has {len(names)} names, so `{ids_field}` needs {len(names)} different ids; "
             f"found {len(ids)}, of which {len(set(ids))} differ."
         )
     if supercategories is not None and len(supercategories) != len(names):

@@ -681,6 +681,11 @@ def _attention_by_part(config: FashionDetrConfig, implementation: str | dict | N
     """An implementation that the backbone does not have is asked of the decoder alone."""
     if not isinstance(implementation, str) or implementation == "eager":
         return implementation
+    if type(config.backbone_config) not in MODEL_FOR_BACKBONE_MAPPING:
+        raise ValueError(
+            f"transformers has no backbone of type {config.backbone_config.model_type!r}. `backbone_config` can be a "
+            "ResNetConfig, a SwinConfig or a TimmBackboneConfig; `FashionDetrConfig.from_backbone` makes one."
+        )
     backbone_class = MODEL_FOR_BACKBONE_MAPPING[type(config.backbone_config)]
     supported = implementation == "sdpa" and backbone_class._supports_sdpa
     return {"": implementation, "backbone_config": implementation if supported else "eager"}
@@ -751,6 +756,7 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
             ValueError: wrong shape, or a backbone whose maps do not have the strides 4, 8, 16, 32.
         """
         _check_input(pixel_values, pixel_mask)
+        pixel_values = pixel_values.to(self.kernels.dtype)  # processors make float32, whatever the weights are
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0], dtype=torch.bool)
         pixel_mask = pixel_mask.bool()

@@ -1,6 +1,7 @@
 """The configuration keeps what it is given, refuses contradictions, and needs no network."""
 
 import json
+import math
 import time
 
 import pytest
@@ -84,6 +85,15 @@ def test_a_new_vocabulary_for_a_saved_configuration_has_fitting_ids(tiny_config,
     ("fields", "message"),
     [
         ({"d_model": 30}, "d_model"),
+        ({"d_model": 0}, "d_model"),
+        ({"d_model": -32}, "d_model"),
+        ({"class_loss_weight": math.nan}, "class_loss_weight"),
+        ({"mask_cost": math.inf}, "mask_cost"),
+        ({"focal_alpha": 5.0}, "focal_alpha"),
+        ({"focal_gamma": -2.0}, "focal_gamma"),
+        ({"id2label": {}}, "one class at least"),
+        ({"id2label": {0: 1}}, "have to be texts, found 1"),
+        ({"id2attribute": {0: None}}, "have to be texts, found None"),
         ({"decoder_attention_heads": 7}, "decoder_attention_heads"),
         ({"decoder_attention_heads": 0}, "decoder_attention_heads"),
         ({"num_queries": 0}, "num_queries"),
@@ -106,6 +116,28 @@ def test_a_new_vocabulary_for_a_saved_configuration_has_fitting_ids(tiny_config,
 def test_contradictions_are_refused(fields, message):
     with pytest.raises(StrictDataclassError, match=message):
         FashionDetrConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_attributes": 5}, "give `id2attribute`"),
+        ({"num_labels": 3, "id2label": {0: "coat"}}, "`num_labels` is 3, but `id2label` has 1 names"),
+        ({"id2label": ["coat", "shoe"]}, r"`id2label` has to be a dictionary .* found \['coat', 'shoe'\]"),
+        ({"id2attribute": {"x": "plain"}}, "`id2attribute` has to be a dictionary"),
+    ],
+)
+def test_labels_that_cannot_be_read_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        FashionDetrConfig(**fields)
+
+
+def test_labels_can_be_given_by_name(tiny_config, tmp_path):
+    labels = {"coat": 0, "shoe": 1}
+    assert FashionDetrConfig(label2id=labels).id2label == {0: "coat", 1: "shoe"}
+    tiny_config().save_pretrained(tmp_path)
+    changed = FashionDetrConfig.from_pretrained(tmp_path, label2id=labels)
+    assert changed.id2label == {0: "coat", 1: "shoe"} and changed.category_ids == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet101", "swin_base", "tf_efficientnet_lite0", "convnext_atto"])

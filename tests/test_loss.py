@@ -252,6 +252,8 @@ def broken(**changes: list[torch.Tensor]) -> Labels:
         (broken(mask_labels=[torch.zeros(64, 64)]), "masks"),
         (broken(class_labels=[torch.tensor([0, 1, 2, 3])]), "0 to 2"),
         (broken(class_labels=[torch.tensor([0, 1, 2, -1])]), "0 to 2"),
+        (broken(mask_labels=[255 * garments()["mask_labels"][0]]), "Masks of image 0 run from 0 to 255"),
+        (broken(attribute_labels=[garments()["attribute_labels"][0] - 3]), "Attributes of image 0 run from -3"),
     ],
 )
 def test_labels_that_do_not_fit_are_named(labels, message):

@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
+from safetensors.torch import load_file
 from transformers import (
     ResNetConfig,
     ResNetForImageClassification,
@@ -169,9 +170,59 @@ def test_the_average_follows_a_model_that_training_makes(tmp_path):
     assert 0 < (once - start).norm() < (raw - start).norm()
 
 
+def test_a_run_that_goes_on_at_its_end_stays_as_it_is(tmp_path):
+    """Three steps are two epochs less one step; the rate of the last step is not zero."""
+    options = {"max_steps": 5, "save_steps": 5, "lr_scheduler_type": "constant", "ema_decay": 0.9, "use_cpu": True}
+    trainer = trainer_for(small_model(), tmp_path, **options)
+    trainer.train()
+    again = trainer_for(small_model(), tmp_path, **options)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    assert again.state.global_step == 5
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
+def test_outside_of_training_the_models_own_weights_are_judged(tmp_path):
+    trainer = trainer_for(small_model(), tmp_path, max_steps=2, ema_decay=0.9, use_cpu=True, save_strategy="no")
+    judged = []
+    loop = FashionTrainer.evaluation_loop
+
+    def watch(*args, **kwargs):
+        judged.append(trainer.model.class_head.bias[0].item())
+        return loop(trainer, *args, **kwargs)
+
+    trainer.evaluation_loop = watch
+    for value in (3.0, 4.0):  # before it has learned, and after
+        torch.nn.init.constant_(trainer.model.class_head.bias, value)
+        trainer.evaluate()
+        trainer.train()
+    assert judged == [3.0, 4.0]
+
+
+def test_the_rate_drops_after_whole_epochs(tmp_path):
+    """Five photos, two a step: an epoch has three steps, the last one with a single photo."""
+    trainer = trainer_for(small_model(), tmp_path, lr_drop_epochs=[1, 2], max_steps=9, learning_rate=1.0, use_cpu=True)
+    trainer.create_optimizer_and_scheduler(9)
+    rates = []
+    for _ in range(9):
+        rates.append(max(trainer.lr_scheduler.get_last_lr()))
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    assert rates == pytest.approx([1.0] * 3 + [0.1] * 3 + [0.01] * 3)
+
+
 def test_a_trainer_says_what_it_needs(tmp_path):
     with pytest.raises(ValueError, match=r"FashionTrainingArguments.*found NoneType"):
         FashionTrainer(model=small_model())
+    args = FashionTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(ValueError, match=r"`processing_class=\.\.\.`, the model's image processor"):
+        FashionTrainer(model=small_model(), args=args)
+    processor = FashionDetrImageProcessor()
+    with pytest.raises(ValueError, match="no use for `compute_metrics`"):
+        FashionTrainer(model=small_model(), args=args, processing_class=processor, compute_metrics=lambda _: {})
+    with pytest.raises(ValueError, match=r"'loss' or one of 'AP_IoU', .* found 'AP_IOU'"):
+        trainer_for(small_model(), tmp_path, use_cpu=True, metric_for_best_model="AP_IOU")
+    trainer_for(small_model(), tmp_path, use_cpu=True, metric_for_best_model="eval_men_AP_IoU")
     trainer = trainer_for(small_model(), tmp_path, use_cpu=True)
     with pytest.raises(ValueError, match="with_ground_truth=True"):
         trainer.evaluate(trainer.train_dataset)
@@ -207,6 +258,11 @@ def test_parameter_groups():
     ]
 
 
+def file_without_model_config(folder: Path) -> Path:
+    (folder / "plain.yaml").write_text("output_dir: here\n")
+    return folder / "plain.yaml"
+
+
 def test_options(tmp_path, train_script):
     """The command line wins over the file; a number like 1e-4 is one; what does not exist is named."""
     file = tmp_path / "run.yaml"
@@ -214,6 +270,10 @@ def test_options(tmp_path, train_script):
     read, model_args, data_args, args = parse_arguments([str(file), "--max_steps", "7", "--use_cpu"], ROOT / "none")
     assert read == file and args.max_steps == 7 and args.learning_rate == 1e-4 and args.output_dir == "here"
     assert data_args.image_size == [64, 48] and model_args.model_config == {"d_model": 64}
+    merged = [str(file), "--model_config", '{"num_queries": 7}']
+    assert parse_arguments(merged, ROOT / "none")[1].model_config == {"d_model": 64, "num_queries": 7}
+    assert given_options(merged, ROOT / "none")["model_config"] == {"d_model": 64, "num_queries": 7}
+    assert "model_config" not in given_options(["--max_steps", "7"], file_without_model_config(tmp_path))
     file.write_text("resume_from_checkpoint: true\noutput_dir: there\naverage_tokens_across_devices: false\n")
     args = parse_arguments([str(file), "--use_cpu"], ROOT / "none")[-1]
     assert train_script.checkpoint_to_resume(args) is None, "there is none yet"
@@ -243,7 +303,10 @@ def test_tokens_are_not_recorded(tmp_path, monkeypatch):
 def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script):
     (tmp_path / "config.yaml").write_text("max_steps: 9\n")
     (tmp_path / "metrics.json").write_text("{}")
-    (tmp_path / "scalar.yaml").write_text("image_size: 64")
+    values = {"scalar": "image_size: 64", "text": "scale_range: [5e-1, 2]", "drop": "lr_drop_epochs: 24"}
+    values |= {"half": "max_steps: 2.5", "sides": "eval_image_size: [64.5, 64]"}
+    for name, value in values.items():
+        (tmp_path / f"{name}.yaml").write_text(value)
     for slip, message in {
         "nosuch.yaml": "There is no configuration file nosuch.yaml. Ready ones",
         "--max_stepss=3": "there is no option --max_stepss=3. Is 'max_steps' meant?",
@@ -254,6 +317,14 @@ def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script
         "--backbone=resnet50": "`backbone` 'resnet50' and `backbone_config` in `model_config` both choose",
         "--push_to_hub": f"`fashion-detr publish {tmp_path} --repo_id owner/name`",
         f"{tmp_path}/scalar.yaml": "`image_size` needs 2 numbers, found 64",
+        f"{tmp_path}/text.yaml": "`scale_range` needs 2 numbers, found ['5e-1', 2]. In YAML",
+        f"{tmp_path}/drop.yaml": "`lr_drop_epochs` has to be a list of numbers above 0, found 24",
+        f"{tmp_path}/half.yaml": "`max_steps` has to be a whole number, found 2.5",
+        f"{tmp_path}/sides.yaml": "`eval_image_size` needs whole numbers of pixels from 1 on, found [64.5, 64]",
+        "--model_config={a: [b": "`model_config` is no JSON or YAML: '{a: [b'",
+        "--backbone_learning_rate_factor=-1": "must not be negative, found -1.0",
+        "--selection_images=5": "there are none without `data_dir`",
+        "--metric_for_best_model=AP_IOU": "found 'AP_IOU'",
         f"--resume_from_checkpoint={tmp_path}/checkpoint-9": "checkpoint-9 cannot be gone on from, there is no such",
     }.items():
         with pytest.raises(SystemExit) as stop:
@@ -434,7 +505,11 @@ def run_recipe(name: str, folder: Path, *options: str) -> dict:
 
 
 def test_recipe_for_real_photos_on_cpu(tmp_path):
-    assert run_recipe("ccp_lite0", tmp_path)["steps"] == 5
+    """Judged in half precision, it is not saved in it."""
+    options = ["--selection_images", "1", "--bf16_full_eval", "true"]
+    assert run_recipe("ccp_lite0", tmp_path, *options)["steps"] == 5
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()} == {torch.float32}
 
 
 def test_recipe_of_the_paper(tmp_path):

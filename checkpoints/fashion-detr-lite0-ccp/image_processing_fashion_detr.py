@@ -226,6 +226,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         attributes = torch.zeros(len(instances), config.num_attributes)
         for row, instance in enumerate(instances):
             where = _where(annotation, instance, row)
+            if "category_id" not in instance:
+                raise ValueError(f"There is no 'category_id' in {where}.")
             classes[row] = known_index(class_index, instance["category_id"], "category", where)
             for attribute_id in instance.get("attribute_ids") or ():
                 attributes[row, known_index(attribute_index, attribute_id, "attribute", where)] = 1
@@ -500,6 +502,8 @@ def decode_instances(
     masks = torch.zeros(len(instances), *image_size)
     for row, instance in enumerate(instances):
         where = _where(annotation, instance, row)
+        if "segmentation" not in instance:
+            raise ValueError(f"There is no 'segmentation' in {where}.")
         masks[row] = torch.from_numpy(decode_segmentation(instance["segmentation"], image_size, where))
     return instances, masks
 

@@ -304,3 +304,9 @@ def _check_labels(
                 f"Class labels of image {image} run from {int(classes.min())} to {int(classes.max())}, "
                 f"but the model knows 0 to {config.num_labels - 1}."
             )
+        for name, labels in (("Masks", masks), ("Attributes", attributes)):
+            if labels.numel() and not 0 <= labels.min() <= labels.max() <= 1:
+                raise ValueError(
+                    f"{name} of image {image} run from {labels.min():g} to {labels.max():g}, but labels lie in 0..1. "
+                    "Of masks with 0 and 255, take `mask > 0`."
+                )

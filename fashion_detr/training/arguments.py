@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ..data.augmentation import Augmentation
 
 # x86 processors before AVX-512. Emulated, a step of `configs/ccp_lite0.yaml` took ten times as long as in float32.
 CAPABILITIES_WITHOUT_BF16 = ("NO AVX", "AVX2")
+
+_NUMBERS_IN_YAML = " In YAML a number with an exponent needs a point and a sign, as 5.0e-1."
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +79,18 @@ class DataArguments:
         lengths = {"image_size": 2, "eval_image_size": 2, "scale_range": 2, "image_mean": 3, "image_std": 3}
         for name, length in lengths.items():
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (list, tuple)) and len(value) == length):
-                raise ValueError(f"`{name}` needs {length} numbers, found {value}.")
+            if value is not None and not (_are_numbers(value) and len(value) == length):
+                raise ValueError(f"`{name}` needs {length} numbers, found {value!r}.{_NUMBERS_IN_YAML}")
+        for name in ("image_size", "eval_image_size"):
+            if not all(isinstance(side, int) and side > 0 for side in getattr(self, name) or ()):
+                raise ValueError(f"`{name}` needs whole numbers of pixels from 1 on, found {getattr(self, name)}.")
+        if not min(self.image_std) > 0:
+            raise ValueError(f"`image_std` has to be above 0, found {self.image_std}.")
+        if self.selection_images and self.data_dir is None:
+            raise ValueError(
+                "`selection_images` sets photos aside, and there are none without `data_dir`: drawn figures have a "
+                "split of their own to choose by."
+            )
 
     def augmentation(self) -> Augmentation:
         return Augmentation(
@@ -124,7 +137,10 @@ class ModelArguments:
 
     def __post_init__(self):
         if isinstance(self.model_config, str):
-            self.model_config = yaml.safe_load(self.model_config)
+            try:
+                self.model_config = yaml.safe_load(self.model_config)
+            except yaml.YAMLError as error:
+                raise ValueError(f"`model_config` is no JSON or YAML: {self.model_config!r} ({error})") from error
         self.model_config = self.model_config or {}
         if not isinstance(self.model_config, dict):
             raise ValueError(f"`model_config` has to map configuration fields to values, found {self.model_config!r}.")
@@ -175,6 +191,15 @@ class FashionTrainingArguments(TrainingArguments):
                 "This CPU has no instructions for bf16, which it would emulate: training in float32 instead."
             )
             self.bf16 = False
+        if not isinstance(self.max_steps, int):
+            raise ValueError(f"`max_steps` has to be a whole number, found {self.max_steps!r}.")
+        if not _are_numbers(self.lr_drop_epochs) or not all(epoch > 0 for epoch in self.lr_drop_epochs):
+            found = repr(self.lr_drop_epochs)
+            raise ValueError(f"`lr_drop_epochs` has to be a list of numbers above 0, found {found}.{_NUMBERS_IN_YAML}")
+        if not self.backbone_learning_rate_factor >= 0:
+            raise ValueError(
+                f"`backbone_learning_rate_factor` must not be negative, found {self.backbone_learning_rate_factor}."
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"`ema_decay` has to lie in [0, 1), found {self.ema_decay}.")
         if self.push_to_hub:
@@ -194,7 +219,8 @@ def parse_arguments(
     arguments: Sequence[str], default_config: Path
 ) -> tuple[Path, ModelArguments, DataArguments, FashionTrainingArguments]:
     """
-    Reads `[config.yaml] [--option value ...]`; the command line wins over the file, the file over the defaults.
+    Reads `[config.yaml] [--option value ...]`; the command line wins over the file, the file over the defaults. Of
+    `model_config` every field by itself.
 
     Returns the configuration file that was read, and the options.
 
@@ -203,10 +229,10 @@ def parse_arguments(
         ValueError: the file is no mapping, there is no such option, or a value is out of range.
     """
     config_file, parser, arguments = _parser(arguments, default_config)
-    *parsed, unknown = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    model_args, *others, unknown = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     if unknown:
         raise ValueError(_unknown_options(unknown, parser))
-    return config_file, *parsed
+    return config_file, replace(model_args, model_config=_merged(model_args, parser)), *others
 
 
 def given_options(arguments: Sequence[str], default_config: Path) -> dict[str, Any]:
@@ -217,6 +243,7 @@ def given_options(arguments: Sequence[str], default_config: Path) -> dict[str, A
     _, parser, arguments = _parser(arguments, default_config)
     defaults = vars(_new_parser().parse_args([]))
     given = vars(parser.parse_args(arguments))
+    given["model_config"] = _merged(ModelArguments(model_config=given["model_config"]), parser) or None
     return {
         name: value
         for name, value in given.items()
@@ -234,12 +261,22 @@ def _parser(arguments: Sequence[str], default_config: Path) -> tuple[Path, HfArg
     return config_file, parser, arguments
 
 
+def _merged(model_args: ModelArguments, parser: HfArgumentParser) -> dict[str, Any]:
+    """The fields of `model_config` as given, and those of the file that are not given anew."""
+    of_file = ModelArguments(model_config=parser.get_default("model_config")).model_config
+    return of_file | model_args.model_config
+
+
 def _new_parser() -> HfArgumentParser:
     return HfArgumentParser(
         (ModelArguments, DataArguments, FashionTrainingArguments),
         prog="train.py [config.yaml]",
         description="Trains Fashion DETR.",
     )
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and all(isinstance(one, Real) and one is not True for one in values)
 
 
 def _read_config(config_file: Path, parser: HfArgumentParser) -> dict:

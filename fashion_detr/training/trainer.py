@@ -42,8 +42,9 @@ class FashionTrainer(Trainer):
     * The log carries every term of the loss; a loss that is not finite stops the run with its terms.
     * The backbone has a learning rate of its own; norms, biases and query embeddings do not decay.
     * Checkpoints are sealed, so that a run that was killed can tell which ones are complete.
-    * With `ema_decay` the averaged weights are evaluated, and are the model's in the end. Each `train` begins its own
-      average.
+    * With `ema_decay` the averaged weights are evaluated while it trains, and are the model's in the end. Each `train`
+      begins its own average.
+    * A run that is resumed at its end takes no further step.
     * `training_minutes` counts what came before a resumed checkpoint too.
 
     Args:
@@ -52,7 +53,8 @@ class FashionTrainer(Trainer):
         processing_class: The model's image processor.
 
     Raises:
-        ValueError: `args` are others, or `ema_decay` is asked for where no process has the whole weights.
+        ValueError: `args` are others, there is no image processor, `metric_for_best_model` is no figure of the
+            evaluation, figures of one's own are asked for, or `ema_decay` where no process has the whole weights.
     """
 
     def __init__(self, model=None, args=None, data_collator=None, *others, **kwargs):
@@ -62,6 +64,14 @@ class FashionTrainer(Trainer):
                 f"lack; found {type(args).__name__}."
             )
         super().__init__(model, args, data_collator or collate, *others, **kwargs)
+        if self.processing_class is None:
+            raise ValueError("FashionTrainer needs `processing_class=...`, the model's image processor.")
+        if self.compute_metrics is not None:
+            raise ValueError(
+                "FashionTrainer has no use for `compute_metrics`, which would be given no predictions: they are judged "
+                "one by one. `trainer.evaluation.metric` has all figures after an evaluation."
+            )
+        _require_figure(args.metric_for_best_model)
         self.evaluation: Evaluation | None = None
         self._term_sums: dict[str, torch.Tensor] = defaultdict(float)
         self._terms_since = 0  # the step after which they were summed
@@ -97,6 +107,12 @@ class FashionTrainer(Trainer):
         if getattr(self, "average", None) is not None:  # there is none yet when the Trainer itself is made
             self.average.follow(model.to(self.args.device))
         return model
+
+    def _run_epoch(self, *args, **kwargs):
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+        else:  # transformers looks for the end only behind a step, and would take one too many
+            self.control.should_training_stop = True
 
     def _get_num_items_in_batch(self, batch_samples, device):
         """Instances of an accumulation window, all processes together; the Trainer counts `labels` alone."""
@@ -140,12 +156,17 @@ class FashionTrainer(Trainer):
     def create_scheduler(self, num_training_steps, optimizer=None):
         if self.lr_scheduler is None and self.args.lr_drop_epochs:
             optimizer = self.optimizer if optimizer is None else optimizer
-            photos_a_step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-            drops = [epoch * len(self.train_dataset) / photos_a_step for epoch in self.args.lr_drop_epochs]
+            drops = [epoch * self._steps_an_epoch() for epoch in self.args.lr_drop_epochs]
             warmup = self.args.get_warmup_steps(num_training_steps)
             self.lr_scheduler = LambdaLR(optimizer, lambda step: step_schedule(step, warmup, drops))
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
+
+    def _steps_an_epoch(self) -> int:
+        """As the Trainer counts them: what is left of the photos, or of the batches of a step, makes another one."""
+        batches = len(self.train_dataset) / (self.args.train_batch_size * self.args.world_size)
+        batches = math.floor(batches) if self.args.dataloader_drop_last else math.ceil(batches)
+        return math.ceil(batches / self.args.gradient_accumulation_steps)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         if "meta" not in inputs:
@@ -167,7 +188,8 @@ class FashionTrainer(Trainer):
             return super().predict(*args, **kwargs)
 
     def _averaged(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.average is None else self.average.in_place()
+        # Before and after training the model's weights are what is meant, whoever has put them there.
+        return self.average.in_place() if self.average is not None and self.is_in_train else nullcontext()
 
     def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
         self.evaluation = Evaluation(self.accelerator.unwrap_model(self.model).config)
@@ -228,6 +250,14 @@ class FashionTrainer(Trainer):
         self.accelerator.unwrap_model(self.model).config.attribute_thresholds = thresholds
         own = sum(threshold != for_all for threshold in thresholds)
         logger.info("Attributes are reported from a probability of %.2f on, %d of them from another one", for_all, own)
+
+
+def _require_figure(name: str | None) -> None:
+    """Raises `ValueError` for what no evaluation yields; with several evaluation sets their names stand before it."""
+    if name is not None and not any(name == known or name.endswith(f"_{known}") for known in ("loss", *FIGURES)):
+        raise ValueError(
+            f"`metric_for_best_model` has to be 'loss' or one of {', '.join(map(repr, FIGURES))}, found {name!r}."
+        )
 
 
 class _AverageAfterStep(TrainerCallback):

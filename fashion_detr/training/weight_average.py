@@ -37,6 +37,7 @@ class WeightAverage:
                     old.copy_(new)
 
         self.model = model
+        self._is_in_place = False
         self.averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
     def update(self) -> None:
@@ -44,12 +45,17 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averaged weights for as long."""
+        """The model has the averaged weights for as long. Within itself it changes nothing."""
+        if self._is_in_place:
+            yield
+            return
         self._swap()
+        self._is_in_place = True
         try:
             yield
         finally:
             self._swap()
+            self._is_in_place = False
 
     def keep(self) -> None:
         """The model has the averaged weights from now on."""
