@@ -414,6 +414,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         raise CommandError("evaluate needs either --model and --data_dir, or --predictions and --annotations.")
     if arguments.save_attribute_thresholds and not (Path(arguments.model or "") / "config.json").is_file():
         raise CommandError("--save_attribute_thresholds needs --model with the folder of a model, to write into it.")
+    _check_figures_folder(arguments)
     from .training.report import format_table, write_report
 
     score = _score_file if arguments.predictions else _score_model
@@ -431,6 +432,17 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.save_attribute_thresholds:
         print(_save_attribute_thresholds(metric, Path(arguments.model) / "config.json"))
     return 0
+
+
+def _check_figures_folder(arguments: argparse.Namespace) -> None:
+    """What cannot be written is better known before all photos are looked at."""
+    output = arguments.output.absolute()
+    there = next(path for path in (output, *output.parents) if path.exists())
+    if not there.is_dir():
+        raise CommandError(f"The folder --output {arguments.output} cannot be made: {there} is a file.")
+    _require_writable(there, f"--output {arguments.output}")
+    if arguments.save_attribute_thresholds and not os.access(Path(arguments.model) / "config.json", os.W_OK):
+        raise CommandError(f"--save_attribute_thresholds: {arguments.model}/config.json may not be written.")
 
 
 def _score_file(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision, dict[str, Any]]":

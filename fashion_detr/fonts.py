@@ -1,9 +1,14 @@
 """A font for the labels of a picture, in any script that some font of this machine has."""
 
 import logging
+from collections.abc import Iterable
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from PIL import ImageFont
+
+if TYPE_CHECKING:
+    from matplotlib.font_manager import FontProperties
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +25,19 @@ def load_font(text: str, size: int) -> ImageFont.FreeTypeFont:
     if text.isascii():
         return ImageFont.load_default(size)
     return ImageFont.truetype(_font_file(frozenset("".join(text.split()) + DIGITS)), size)
+
+
+def printable(name: str) -> str:
+    """A name without what no font has: halves of characters, which JSON can hold, and line breaks."""
+    return " ".join(name.encode("utf-8", "replace").decode().split())
+
+
+def font_properties(names: Iterable[str]) -> "FontProperties | None":
+    """matplotlib's font for names, as `load_font` chooses it; `None`, its default, for plain English."""
+    from matplotlib.font_manager import FontProperties
+
+    text = "".join(names)
+    return None if text.isascii() else FontProperties(fname=_font_file(frozenset("".join(text.split()) + DIGITS)))
 
 
 @lru_cache(maxsize=256)

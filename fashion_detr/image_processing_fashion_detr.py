@@ -14,7 +14,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.utils import is_torchvision_available, logging
 
 from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig, vocabulary_of
-from .masks_fashion_detr import decode_segmentation, encode_mask, full_size_masks, logit, mask_box
+from .masks_fashion_detr import decode_segmentation, encode_mask, full_size_masks, is_crowd, logit, mask_box
 from .ontology_fashion_detr import PART_OF
 from .photos_fashion_detr import open_image, to_rgb
 from .results_fashion_detr import FashionResult, whole_number
@@ -498,7 +498,7 @@ def decode_instances(
 
     Raises what `decode_segmentation` raises, with the annotation and the image named.
     """
-    instances = [instance for instance in annotation["annotations"] if not instance.get("iscrowd", 0)]
+    instances = [instance for instance in annotation["annotations"] if not is_crowd(instance)]
     masks = torch.zeros(len(instances), *image_size)
     for row, instance in enumerate(instances):
         where = _where(annotation, instance, row)

@@ -504,14 +504,16 @@ def test_nothing_crashes_the_check_and_what_it_passes_can_be_read(tmp_path, chan
 def test_label_statistics(tmp_path):
     content = healthy()
     content["annotations"][0]["attribute_ids"] *= 2  # a repeated id is one attribute
+    # Nothing without a pixel, and no crowd, such as that of image 2.
+    content["annotations"].append(annotation(90, 2, compressed([HEIGHT * WIDTH])))
     statistics = label_statistics(write(tmp_path, "train", content))
-    assert list(statistics.category_counts.items()) == [("shorts", 5), ("neckline", 1)]
+    assert list(statistics.category_counts.items()) == [("shorts", 4), ("neckline", 1)]
     assert dict(statistics.attribute_counts) == {"a2": 1, "a340": 1}
-    # Image 1 has both categories, images 2 and 3 have shorts only.
-    np.testing.assert_allclose(statistics.co_occurrence, [[1, 1 / 3], [1, 1]])
-    np.testing.assert_array_equal(statistics.instances_per_image, [2, 1, 3, 0])
+    # Image 1 has both categories, image 3 has shorts only.
+    np.testing.assert_allclose(statistics.co_occurrence, [[1, 1 / 2], [1, 1]])
+    np.testing.assert_array_equal(statistics.instances_per_image, [2, 0, 3, 0])
     np.testing.assert_allclose(statistics.sizes[2], np.sqrt(400 / (HEIGHT * WIDTH)))
-    assert len(statistics.sizes) == 6
+    assert len(statistics.sizes) == 5
 
 
 @pytest.mark.parametrize("annotations", [6, 0])

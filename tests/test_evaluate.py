@@ -62,6 +62,23 @@ def test_exact_predictions_score_one(tmp_path, capsys):
     assert "2 images, A = 3 attributes" in table and "coat" in table and str(tmp_path / "out") in table
 
 
+@pytest.mark.filterwarnings("error")
+def test_any_name_can_be_drawn(tmp_path):
+    truth, results = scene()
+    for category, name in zip(truth["categories"], ("US$ bag \\foo $ \n", "Ärmel дом \ud800")):
+        category["name"] = name
+    assert evaluate(tmp_path, truth, results) == 0
+    assert (tmp_path / "out" / "evaluation.png").is_file()
+
+
+def test_where_the_figures_cannot_go_is_said_first(tmp_path, capsys):
+    (tmp_path / "out").touch()
+    (tmp_path / "config.json").touch()
+    options = ["--model", str(tmp_path), "--data_dir", "nowhere", "--output", str(tmp_path / "out")]
+    assert main(["evaluate", *options]) == 2
+    assert "The folder --output" in capsys.readouterr().err
+
+
 def test_wrong_attributes_cost_the_joint_figure_alone(tmp_path):
     truth, results = scene()
     results[0]["attribute_ids"] = [20]

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 import shutil
 import zipfile
 from pathlib import Path
@@ -269,6 +270,66 @@ def test_a_photo_missing_in_an_archive_and_an_incomplete_archive(tmp_path, conte
         load_fashionpedia(tmp_path, "train")
 
 
+def test_an_encrypted_archive(tmp_path, content):
+    write(tmp_path, content)
+    zip_images(tmp_path, "train2020.zip", "train/")
+    archive = bytearray((tmp_path / "train2020.zip").read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = archive.find(header)
+        while place >= 0:
+            archive[place + flags] |= 1
+            place = archive.find(header, place + 1)
+    (tmp_path / "train2020.zip").write_bytes(archive)
+    with pytest.raises(ValueError, match=r"train/901\.png cannot be read from .*is encrypted"):
+        FashionpediaExamples(load_fashionpedia(tmp_path, "train"))[0]
+
+
+def test_an_archive_with_the_same_names_in_several_folders(tmp_path, content):
+    write(tmp_path, content)
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as file:
+        for folder in ("labels", "photos"):
+            for photo in sorted((tmp_path / "images").iterdir()):
+                file.write(photo, f"{folder}/{photo.name}")
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as file:
+        for folder in ("small/labels", "small/train"):
+            file.write(tmp_path / "images" / "901.png", f"{folder}/901.png")
+    shutil.rmtree(tmp_path / "images")
+    assert find_split(tmp_path, "train")[1] == ImageFiles(tmp_path / "train.zip", "small/train/")
+    (tmp_path / "train.zip").unlink()
+    with pytest.raises(ValueError, match=r"'901\.png' in several folders, 'labels/', 'photos/', .* call it 'train'"):
+        load_fashionpedia(tmp_path, "train")
+
+
+def test_a_split_that_is_called_all(tmp_path, content):
+    write(tmp_path, content, "all.json")
+    assert len(load_fashionpedia(tmp_path, "all")) == len(list(stream_fashionpedia(tmp_path, "all"))) == 3
+
+
+def test_the_first_image_is_not_taken_from_another_list(tmp_path, content):
+    content = {
+        "note": {"images": ["x"]},
+        "annotations": [one | {"file_name": "other.png"} for one in content["annotations"]],
+    } | content
+    assert len(load_fashionpedia(write(tmp_path, content).parent, "train")) == 3
+
+
+def test_a_photo_that_is_too_large_to_decode(tmp_path, content, monkeypatch):
+    write(tmp_path, content)
+    examples = FashionpediaExamples(load_fashionpedia(tmp_path, "train"))
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT // 3)
+    with pytest.raises(ValueError, match=r"901\.png cannot be read as an image: Image size"):
+        examples[0]
+
+
+def test_a_crowd_is_said_to_be_one(tmp_path, content):
+    """pandas writes NaN where nothing was said."""
+    content["annotations"][1]["iscrowd"] = math.nan
+    write(tmp_path, content)
+    first, _, last = load_fashionpedia(tmp_path, "train")
+    assert [found["iscrowd"] for found in first["objects"]] == [False, False]
+    assert [found["iscrowd"] for found in last["objects"]] == [True]
+
+
 def test_the_stream_gives_the_rows(tmp_path, content):
     write(tmp_path, content)
     streamed = list(stream_fashionpedia(tmp_path, "train"))
@@ -294,6 +355,36 @@ def test_parquet_needs_nothing_else(tmp_path, content, monkeypatch):
     for rows in (load_fashionpedia(tmp_path / "hub", "train"), stream_fashionpedia(tmp_path / "hub", "train"), plain):
         assert [row | {"image": np.asarray(row["image"]).tolist()} for row in rows] == before
     assert FashionpediaExamples(load_fashionpedia(tmp_path / "hub", "train"))[0]["image"].size == (WIDTH, HEIGHT)
+
+
+def test_parquet_files_are_cut_by_the_size_of_their_photos(tmp_path, content, monkeypatch):
+    monkeypatch.setattr(fashionpedia, "BYTES_PER_FILE", 1)
+    write(tmp_path / "raw", content)
+    files = save_parquet(tmp_path / "raw", "train", tmp_path / "hub")
+    assert [file.name for file in files] == [f"train-{number:05}-of-00003.parquet" for number in range(3)]
+    assert load_fashionpedia(tmp_path / "hub", "train")["image_id"][:] == [901, 17, 2**40]
+
+
+def test_parquet_in_a_folder_whose_name_is_a_pattern(tmp_path, content):
+    for folder, kept in (("packed1", 3), ("packed[1]", 2), ("new [v2]*", 1)):
+        write(tmp_path / folder / "raw", content | {"images": content["images"][:kept], "annotations": []})
+        save_parquet(tmp_path / folder / "raw", "train", tmp_path / folder)
+        for load in (load_fashionpedia, stream_fashionpedia):
+            assert len(list(load(tmp_path / folder, "train"))) == kept
+
+
+def test_what_is_no_packed_split_is_named(tmp_path, content):
+    write(tmp_path / "raw", content)
+    (file,) = save_parquet(tmp_path / "raw", "train", tmp_path / "hub")
+    whole = file.read_bytes()
+    for broken in (b"version https://git-lfs.github.com/spec/v1\n", whole[: len(whole) // 2]):
+        file.write_bytes(broken)
+        for load in (load_fashionpedia, stream_fashionpedia):
+            with pytest.raises(ValueError, match=r"00000-of-00001\.parquet is no complete parquet file"):
+                load(tmp_path / "hub", "train")
+    datasets.Dataset.from_dict({"image_id": [1]}).to_parquet(file)
+    with pytest.raises(ValueError, match="has no column file_name, height, image, objects, width"):
+        load_fashionpedia(tmp_path / "hub", "train")
 
 
 def pack(folder: Path, content: dict, split: str, image_ids: list[int], colour: int = 0) -> None:

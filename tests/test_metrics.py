@@ -225,6 +225,25 @@ def test_average_precision_by_cover() -> None:
     assert on_coat.state()[1]["truth_covered"].tolist() == [0.0, 0.0]
 
 
+def test_hundreds_of_instances_in_one_image() -> None:
+    """pycocotools counts the masks of a list in 8 bits."""
+    truths = [truth(key, box(number % 90, 10, 8, 8), []) for key in CATEGORY_IDS[:3] for number in range(90)]
+    assert len(truths) == 270
+    figures = measure({1: ([{**one, "score": 0.9} for one in truths], truths)}).compute()
+    assert figures["AP_IoU"] == approx(1)
+
+
+def test_what_nothing_hides_is_covered_by_no_less_than_nothing() -> None:
+    """An L of 22 pixels, and a mirrored one of 28 behind its corner, whose boxes meet: shares that floats round."""
+    first, second = np.zeros((2, SIZE, SIZE), dtype=bool)
+    first[:11, 0] = first[10, 1:12] = True
+    second[11, 10:24] = second[:11, 23] = True
+    for number in range(20):
+        first[12 + number, 0] = second[12 + number, 23] = True
+        state = measure({1: ([], [truth(9, first, []), truth(9, second, [])])}).state()
+        assert (state[1]["truth_covered"] >= 0).all()
+
+
 def test_the_official_walk_is_not_the_highest_iou() -> None:
     # Two coats of 40 x 40, the second 10 columns to the right: IoU 0.6 with each other.
     #   0.9  covers the second exactly, and names the first one's attributes.
@@ -528,6 +547,9 @@ def test_the_module_of_evaluate_comes_to_the_same_figures() -> None:
     coat = {"category_id": 9, "attribute_ids": [], "segmentation": box(0, 0, 40, 40)}
     again = module.compute(predictions=[[{**coat, "score": 0.5}]], references=[{"image_id": 1, "annotations": [coat]}])
     assert again["AP_IoU+F1"] == approx(1)
+    probabilities = {**coat, "segmentation": box(0, 0, 40, 40) * 0.8 + 0.1, "score": 0.5}
+    with pytest.raises(ValueError, match=r"expected a compressed RLE or a bool array"):
+        module.add_batch(predictions=[[probabilities]], references=[{"image_id": 1, "annotations": [coat]}])
 
 
 def test_attributed_categories() -> None:

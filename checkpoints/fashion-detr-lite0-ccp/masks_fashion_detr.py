@@ -4,7 +4,7 @@ One mask at a time: from polygons and run lengths to arrays and back, and from t
 
 import math
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -23,6 +23,12 @@ except ImportError:  # only annotations need it
 PIXELS_PER_CHUNK = 256_000
 # With outlines in more than this share of its cells a mask is noise, and faster to compute as a whole.
 LONGEST_OUTLINE = 0.25
+
+
+def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Whether its mask shows a crowd, which is neither learnt nor counted; pandas' NaN says nothing of it."""
+    value = annotation.get("iscrowd")
+    return bool(value) and value == value
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:

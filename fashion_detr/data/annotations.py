@@ -26,7 +26,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..masks_fashion_detr import mask_runs
+from ..masks_fashion_detr import is_crowd, mask_runs
 from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in t
 _INT64 = range(-(2**63), 2**63)  # what the columns of rows and the tensors of ids hold
 
 _IMAGES = re.compile(rb'"images"\s*:\s*\[')
+_FIRST_ENTRY = re.compile(rb"\s*\{(?:[^{}]|\{[^{}]*\})*\}")
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
@@ -136,10 +137,12 @@ def first_image_name(annotation_file: Path) -> str:
         empty = annotation_file.stat().st_size == 0  # which mmap refuses
         content = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         images = _IMAGES.search(content)
-        match = images and _FILE_NAME.search(content, images.end())
-        if match:
-            return json.loads(match[1])
-    read_annotations(annotation_file)
+        match = images and _FIRST_ENTRY.match(content, images.end())
+        name = match and _FILE_NAME.search(match[0])
+        if name:
+            return json.loads(name[1])
+    for image in read_annotations(annotation_file)["images"]:  # the bytes are of an unusual form
+        return image["file_name"]
     raise ValueError(f"{annotation_file} lists no image: expected at least one entry in 'images'.")
 
 
@@ -167,7 +170,7 @@ def read_ground_truth(
                 "attribute_ids": attribute_ids,
                 "segmentation": rle,
                 "area": stated_area(annotation),
-                "iscrowd": bool(annotation.get("iscrowd")),
+                "iscrowd": is_crowd(annotation),
             }
         )
     vocabulary = Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
@@ -260,7 +263,12 @@ def different_names(one: Mapping[int, str], other: Mapping[int, str]) -> list[tu
 
 def _distinct_names(entries: tuple[tuple[int, str, str], ...]) -> dict[int, str]:
     times = Counter(name for _, name, _ in entries)
-    return {key: name if times[name] == 1 else f"{name} ({key})" for key, name, _ in entries}
+    names = {}
+    for key, name, _ in entries:
+        while times[name] > 1:
+            name = f"{name} ({key})"  # which another one may be called by itself
+        names[key] = name
+    return names
 
 
 def _columns(entries: tuple[tuple[int, str, str], ...]) -> tuple[list[int], list[str], list[str]]:

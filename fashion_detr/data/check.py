@@ -20,6 +20,7 @@ import PIL.Image
 from PIL.ExifTags import Base
 from pycocotools import mask as coco_mask
 
+from ..masks_fashion_detr import is_crowd
 from ..photos_fashion_detr import MAX_PIXELS, UNKNOWN_FORMAT
 from .annotations import (
     FIELDS,
@@ -233,7 +234,7 @@ def _count(content: dict[str, list]) -> Counts:
             encodings[type(segmentation.get("counts"))] += 1
         elif isinstance(segmentation, list):
             encodings["polygons"] += 1
-        crowds += bool(annotation.get("iscrowd"))
+        crowds += is_crowd(annotation)
     instances = list(per_image.values()) or [0]
     return Counts(
         images=len(content["images"]),
@@ -299,7 +300,7 @@ def _check_references(content: dict[str, list], sound: dict[str, list[dict]], er
 
 
 def _check_crowds(annotations: list[dict], warnings: _Findings) -> None:
-    crowds = sum(bool(annotation.get("iscrowd")) for annotation in annotations)
+    crowds = sum(is_crowd(annotation) for annotation in annotations)
     if crowds > CROWD_SHARE * len(annotations):
         told = f"{crowds:,} of {len(annotations):,} annotations: {WHO_MAKES_CROWDS}"
         warnings.add("splits with many crowds, which are not learnt", told)
@@ -329,7 +330,7 @@ def _check_masks(sound: dict[str, list[dict]], errors: _Findings, warnings: _Fin
     for annotation in sound["annotations"]:
         size = sizes.get(annotation["image_id"])
         may_have_pixels = size is None or _check_geometry(annotation, size, errors, warnings)
-        unlearnable += bool(annotation.get("iscrowd")) or not may_have_pixels
+        unlearnable += is_crowd(annotation) or not may_have_pixels
     return unlearnable
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Subset
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..image_processing_fashion_detr import FashionDetrImageProcessor, known_index
 from ..masks_fashion_detr import encode_mask
-from ..photos_fashion_detr import to_rgb
+from ..photos_fashion_detr import DAMAGED, to_rgb
 from .annotations import compressed_rle
 from .augmentation import Augmentation
 from .fashionpedia import fashionpedia_annotations
@@ -36,7 +36,7 @@ class FashionpediaExamples(Sequence):
         row = self.rows[index]
         try:
             image = to_rgb(read_image(row["image"]))
-        except (OSError, SyntaxError, ValueError) as error:
+        except DAMAGED as error:
             raise ValueError(f"{row['file_name']} cannot be read as an image: {error}") from error
         if image.size != (row["width"], row["height"]):
             raise ValueError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
-import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -13,10 +13,13 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, IterableDataset, List, NamedSplit, Value
 from datasets.exceptions import DatasetGenerationError
 from pycocotools import mask as coco_mask
 
+from ..masks_fashion_detr import is_crowd
 from . import annotations as annotations_module
 from .annotations import (
     Vocabulary,
@@ -60,7 +63,9 @@ FEATURES = Features(
 
 PARQUET_FOLDER = "data"
 VOCABULARY_FILE = "vocabulary.json"
-ROWS_PER_FILE = 1000  # some 100 to 400 MB of photos
+ROWS_PER_FILE = 1000
+# While a file is written its photos are in memory several times; more than 2 GB are too many for Arrow's offsets.
+BYTES_PER_FILE = 200_000_000
 
 
 def find_split(data_dir: str | os.PathLike, split: str) -> tuple[Path, ImageFiles]:
@@ -97,7 +102,7 @@ def load_fashionpedia(data_dir: str | os.PathLike, split: str) -> Dataset:
             parquet files are no complete set; the message has their names.
     """
     if parquet_files := _parquet_files(data_dir, split):
-        files = [str(file) for file in parquet_files]
+        files = _as_patterns(parquet_files)
         return Dataset.from_parquet(files, split=_named_split(split), features=FEATURES)
     annotation_file, images = find_split(data_dir, split)
     try:
@@ -115,9 +120,12 @@ def load_fashionpedia(data_dir: str | os.PathLike, split: str) -> Dataset:
 
 
 def stream_fashionpedia(data_dir: str | os.PathLike, split: str) -> IterableDataset:
-    """The rows of `load_fashionpedia` one after the other, without a cache on disk. Raises what it raises."""
+    """The rows of `load_fashionpedia` one after the other, without a cache on disk.
+
+    Raises what it raises, but for photos that are missing, which reading them finds.
+    """
     if parquet_files := _parquet_files(data_dir, split):
-        files = [str(file) for file in parquet_files]
+        files = _as_patterns(parquet_files)
         return IterableDataset.from_parquet(files, split=_named_split(split), features=FEATURES)
     annotation_file, images = find_split(data_dir, split)
     return IterableDataset.from_generator(
@@ -129,8 +137,25 @@ def stream_fashionpedia(data_dir: str | os.PathLike, split: str) -> IterableData
 
 
 def _named_split(split: str) -> NamedSplit:
-    """`datasets` takes only letters, digits and underscores; files are named by what the split is called."""
-    return NamedSplit(re.sub(r"\W", "_", split))
+    """
+    `datasets` takes only letters, digits and underscores, and `all` for all splits; files are named by what the split
+    is called.
+    """
+    return NamedSplit("all_" if split == "all" else re.sub(r"\W", "_", split))
+
+
+def _as_patterns(files: Sequence[Path]) -> list[str]:
+    """Parquet files as `datasets` takes them, which would look for others by brackets and stars in their paths."""
+    for file in files:
+        try:
+            columns = set(pq.read_schema(file).names)
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(
+                f"{file} is no complete parquet file: {error}. Download it again; with git, after `git lfs install`."
+            ) from error
+        if missing := sorted(set(FEATURES) - columns):
+            raise ValueError(f"{file} has no column {', '.join(missing)}: it is not what `save_parquet` writes.")
+    return [glob.escape(str(file)) for file in files]
 
 
 def save_parquet(
@@ -181,15 +206,27 @@ def _require_same_vocabulary(vocabulary: Vocabulary, split: str, other: Vocabula
 
 def _write_parts(rows: Dataset, split: str, folder: Path) -> list[Path]:
     """Writes rows with undecoded images as the parquet files of a split, and returns these in order."""
-    count = max(1, math.ceil(len(rows) / ROWS_PER_FILE))
-    files = []
-    for number in range(count):
-        part = rows.select(range(number * ROWS_PER_FILE, min((number + 1) * ROWS_PER_FILE, len(rows))))
-        columns = part.to_dict()
-        columns["image"] = [_embedded(image) for image in columns["image"]]
-        files.append(folder / f"{split}-{number:05}-of-{count:05}.parquet")
-        Dataset.from_dict(columns, features=FEATURES).to_parquet(files[-1])
-    return files
+    parts = []
+    for part in _parts_of(rows):
+        parts.append(folder / f"{len(parts)}.parquet")
+        columns = {name: [row[name] for row in part] for name in FEATURES}
+        Dataset.from_dict(columns, features=FEATURES).to_parquet(parts[-1])
+    names = (f"{split}-{number:05}-of-{len(parts):05}.parquet" for number in range(len(parts)))
+    return [part.replace(folder / name) for part, name in zip(parts, names)]
+
+
+def _parts_of(rows: Dataset) -> Iterator[list[dict[str, Any]]]:
+    """The rows of one file after the other, with the photos' bytes; at least one file, if an empty one."""
+    part, size = [], 0
+    for row in rows:
+        row["image"] = _embedded(row["image"])
+        more = len(row["image"]["bytes"])
+        if part and (len(part) == ROWS_PER_FILE or size + more > BYTES_PER_FILE):
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += more
+    yield part
 
 
 def _embedded(image: dict[str, Any]) -> dict[str, Any]:
@@ -280,7 +317,7 @@ def _encode_object(annotation: dict[str, Any], image: dict[str, Any]) -> dict[st
         # `datasets` converts single numbers, but hands lists to Arrow, which refuses whole numbers that a float rounds.
         "bbox": [float(side) for side in bbox],
         "area": area,
-        "iscrowd": bool(annotation.get("iscrowd")),
+        "iscrowd": is_crowd(annotation),
         "segmentation": _encode_segmentation(annotation["segmentation"]),
     }
 

@@ -6,6 +6,7 @@ import io
 import os
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -100,7 +101,8 @@ def find_annotation_file(data_dir: Path, split: str) -> Path:
 def find_images(data_dir: Path, split: str, annotation_file: Path) -> ImageFiles:
     """The folder or the archive that holds the first image of an annotation file.
 
-    Raises FileNotFoundError with what was looked for and what is there.
+    Raises FileNotFoundError with what was looked for and what is there, ValueError for an archive with several folders
+    that have it.
     """
     # Fashionpedia's val images come with the test images, in val_test2020.zip, whose folder is test.
     with_test = annotation_file.name == "instances_attributes_val2020.json"
@@ -112,8 +114,8 @@ def find_images(data_dir: Path, split: str, annotation_file: Path) -> ImageFiles
         if (folder / name).is_file() or (folder / tidy(name)).is_file():
             return ImageFiles(folder)
     for archive in archives:
-        for prefix in _prefixes(archive, tidy(name)):
-            return ImageFiles(archive, prefix)
+        if prefixes := list(_prefixes(archive, tidy(name))):
+            return ImageFiles(archive, _only(prefixes, names, archive, name))
     what = f"{name!r}, the first image of {annotation_file}"
     if alike := next(filter(None, (ImageFiles(folder).look_alike(name) for folder in folders)), None):
         what += f" {alike}"
@@ -133,7 +135,7 @@ def open_image_file(url: str) -> BinaryIO:
     member, archive = url.removeprefix(ZIP_URL).split("::", 1)
     try:
         return io.BytesIO(_archive(archive).read(member))
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # encrypted: RuntimeError
         raise OSError(f"{member} cannot be read from {archive}: {error}") from error
 
 
@@ -153,6 +155,20 @@ def _prefixes(archive: Path, name: str) -> Iterator[str]:
         except zipfile.BadZipFile as error:
             raise OSError(f"{archive} is no complete zip archive: {error}. Download it again.") from error
         yield from (member[: len(member) - len(name)] for member in members if f"/{member}".endswith(f"/{name}"))
+
+
+def _only(prefixes: list[str], names: Sequence[str], archive: Path, name: str) -> str:
+    """That of several folders in an archive which is called like the split."""
+    for known in names if len(prefixes) > 1 else ():
+        called = [prefix for prefix in prefixes if f"/{prefix}".endswith(f"/{known}/")]
+        if len(called) == 1:
+            return called[0]
+    if len(prefixes) > 1:
+        raise ValueError(
+            f"{archive} has {name!r} in several folders, {', '.join(map(repr, prefixes))}, so nobody can tell which "
+            f"ones are the photos: leave one of them, or call it {names[0]!r}."
+        )
+    return prefixes[0]
 
 
 def _archive(path: str) -> zipfile.ZipFile:

@@ -17,7 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torchvision.transforms.v2 import functional as tvF
 
-from ..masks_fashion_detr import decode_segmentation
+from ..masks_fashion_detr import decode_segmentation, is_crowd
 from ..photos_fashion_detr import to_rgb
 from .annotations import encloses_area
 
@@ -145,7 +145,7 @@ def place(example: Example, placement: Placement, recolor: Recolor | None = None
     """
     instances = []
     for row, annotation in enumerate(example["annotations"]):
-        if not annotation.get("iscrowd", 0):
+        if not is_crowd(annotation):
             where = f"annotation {annotation.get('id', row)} of image {example['image_id']}"
             segmentation = annotation["segmentation"]
             shares, top, left = _place_mask(segmentation, photo_size(example), placement, where)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from pycocotools import mask as coco_mask
 
+from ..fonts import font_properties, printable
 from .annotations import read_ground_truth
 from .images import find_annotation_file
 
@@ -47,7 +48,7 @@ def label_statistics(annotation_file: Path) -> LabelStatistics:
     """Raises FileNotFoundError if there is no such file, and ValueError if it is broken."""
     vocabulary, images = read_ground_truth(annotation_file)
     categories, attributes = vocabulary.names_by_id()
-    annotations_of = [annotations for _, annotations in images.values()]
+    annotations_of = [[one for one in annotations if _is_learnt(one)] for _, annotations in images.values()]
     annotations = [annotation for one in annotations_of for annotation in one]
     category_counts = Counter(annotation["category_id"] for annotation in annotations)
     attribute_counts = Counter(key for annotation in annotations for key in set(annotation["attribute_ids"]))
@@ -98,12 +99,18 @@ def draw_statistics(data_dir: Path, split: str, path: Path) -> None:
     figure.savefig(path, dpi=100, format=path.suffix[1:] or "png")  # at this very path, also without a suffix
 
 
+def _is_learnt(annotation: dict[str, Any]) -> bool:
+    """Crowds, and masks without a pixel, are no instances to anybody."""
+    return not annotation["iscrowd"] and coco_mask.area(annotation["segmentation"]) > 0
+
+
 def _relative_size(rle: dict[str, Any]) -> float:
     height, width = rle["size"]
     return float(np.sqrt(coco_mask.area(rle) / (height * width)))
 
 
 def _shortened(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1].rstrip(" ,") + "…"
 
 
@@ -112,7 +119,8 @@ def _draw_bars(axes: Any, counts: Mapping[str, int], colour: str, title: str) ->
     axes.barh(places, list(counts.values()), 0.75, color=colour)
     for place, count in zip(places, counts.values()):
         axes.annotate(f"{count:,}", (count, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(places, [_shortened(name) for name in counts], fontsize=9, parse_math=False)
+    names = [_shortened(name) for name in counts]
+    axes.set_yticks(places, names, fontproperties=font_properties(names), fontsize=9, parse_math=False)
     axes.set(ylim=(max(len(counts), 1) - 0.4, -0.6), xlim=(0, 1.12 * max(counts.values(), default=1)))
     axes.set_xlabel("instances")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -127,8 +135,9 @@ def _draw_co_occurrence(figure: Any, names: Sequence[str], shares: np.ndarray) -
     off_diagonal = np.ma.masked_array(shares, mask=np.eye(len(names), dtype=bool))
     drawn = axes.pcolormesh(off_diagonal, cmap="Blues", vmin=0, vmax=1, edgecolors="0.9", linewidth=0.3)
     ticks = np.arange(len(names)) + 0.5
-    axes.set_xticks(ticks, names, rotation=90, fontsize=9, parse_math=False)
-    axes.set_yticks(ticks, names, fontsize=9, parse_math=False)
+    style = {"fontproperties": font_properties(names), "fontsize": 9, "parse_math": False}
+    axes.set_xticks(ticks, names, rotation=90, **style)
+    axes.set_yticks(ticks, names, **style)
     axes.tick_params(length=0)
     axes.set(ylim=(max(len(names), 1), 0), facecolor="0.75")
     axes.set_title("Of the images that show the row's category, the share that shows the column's", fontsize=11)

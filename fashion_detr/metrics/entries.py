@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..masks_fashion_detr import run_lengths
+from ..masks_fashion_detr import is_crowd, run_lengths
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class EntryReader:
 
     def read_truth(self, entry: Mapping[str, Any], where: str) -> Instance:
         instance = self._read_common(entry, where)
-        instance.crowd = bool(entry.get("iscrowd", False))
+        instance.crowd = is_crowd(entry)
         if entry.get("area") is not None:
             instance.area = _read_number(entry["area"], "area", where)
             if instance.area < 0:
@@ -73,7 +73,7 @@ class EntryReader:
         return Instance(
             where,
             self._read_category(category_id, where),
-            _read_segmentation(segmentation, where),
+            read_segmentation(segmentation, where),
             self._read_attributes(() if attribute_ids is None else attribute_ids, where),
         )
 
@@ -159,7 +159,7 @@ def _read_number(value: Any, what: str, where: str) -> float:
     return number
 
 
-def _read_segmentation(segmentation: Any, where: str) -> dict[str, Any]:
+def read_segmentation(segmentation: Any, where: str) -> dict[str, Any]:
     """Compressed RLE of either form. Raises ValueError for any other form."""
     if type(segmentation) is dict or isinstance(segmentation, Mapping):
         return _read_rle(segmentation, where)

@@ -144,9 +144,8 @@ def _ious(
 
 
 def _mask_areas(instances: Sequence[Instance]) -> np.ndarray:
-    if not instances:
-        return np.zeros(0)
-    return np.asarray(coco_mask.area([instance.rle for instance in instances]), dtype=np.float64)
+    """One by one: of a list pycocotools counts the masks in 8 bits, so 256 of them are too many."""
+    return np.array([coco_mask.area(instance.rle) for instance in instances], dtype=np.float64)
 
 
 def _multi_hot(instances: Sequence[Instance], attributes: int) -> np.ndarray:
@@ -233,13 +232,14 @@ def _covered_shares(truths: Sequence[Instance], areas: np.ndarray) -> np.ndarray
         in_boxes = coco_mask.iou(
             [whole], [_box_rle(boxes[number], height, width) for number in alone], [True] * len(alone)
         )
-        shares[alone] = (in_boxes[0] * float(coco_mask.area(whole)) - areas[alone]) / box_areas[alone]
+        of_all = np.rint(in_boxes[0] * float(coco_mask.area(whole)))  # pixels: rounded, none is less than none
+        shares[alone] = (of_all - areas[alone]) / box_areas[alone]
     for number in np.flatnonzero(hidden & carried.any(axis=1)).tolist():
         others = [rles[other] for other in np.flatnonzero(hides[number]).tolist()]
         theirs = coco_mask.merge(others) if len(others) > 1 else others[0]
         box = _box_rle(boxes[number], height, width)
         in_box, on_it = coco_mask.iou([theirs], [box, rles[number]], [True, True])[0]
-        shares[number] = (in_box - on_it) * float(coco_mask.area(theirs)) / box_areas[number]
+        shares[number] = np.rint((in_box - on_it) * float(coco_mask.area(theirs))) / box_areas[number]
     return shares
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..fonts import font_properties, printable
+
 # Okabe and Ito's palette, which colour-blind people tell apart.
 COLOURS = {"AP50_IoU": "#56B4E9", "AP75_IoU": "#009E73", "AP_IoU": "#0072B2", "AP_IoU+F1": "#D55E00"}
 LABELS = {
@@ -63,8 +65,9 @@ def _draw_bars(axes: Any, present: Mapping[str, Mapping[str, Any]]) -> None:
         axes.barh(places + offset, values, 0.38, color=COLOURS[name], label=name)
         for place, value in zip(places, values):
             axes.text(value + 0.8, place + offset, f"{value:.0f}", va="center", fontsize=7)
-    labels = [f"{category} ({present[category]['instances']})" for category in ranked]
-    axes.set_yticks(places, labels, fontsize=8)
+    labels = [printable(f"{category} ({present[category]['instances']})") for category in ranked]
+    # No formulas: names may have dollars.
+    axes.set_yticks(places, labels, fontproperties=font_properties(labels), fontsize=8, parse_math=False)
     axes.set(xlim=(0, 105), ylim=(-0.7, max(len(ranked), 1) - 0.3), xlabel="average precision, percent")
     axes.set_title("Categories (instances)", fontsize=11)
     axes.grid(axis="x", alpha=0.3)

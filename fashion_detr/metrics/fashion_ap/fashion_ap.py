@@ -5,10 +5,9 @@ from typing import Any
 
 import datasets
 import evaluate
-import numpy as np
 
-from fashion_detr.masks_fashion_detr import encode_mask
 from fashion_detr.metrics import FashionAveragePrecision
+from fashion_detr.metrics.entries import read_segmentation
 from fashion_detr.ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
 _DESCRIPTION = """
@@ -115,8 +114,7 @@ class FashionAP(evaluate.Metric):
 
 def _storable(entry: dict[str, Any], more: tuple[str, ...]) -> dict[str, Any]:
     """An entry with all its columns, missing ones as None, and the mask as run lengths in text."""
-    mask = entry["segmentation"]
-    rle = mask if isinstance(mask, dict) else encode_mask(np.asarray(mask))
+    rle = read_segmentation(entry.get("segmentation"), "an entry")
     counts = rle["counts"].decode("ascii") if isinstance(rle["counts"], bytes) else rle["counts"]
     stored = {name: entry.get(name) for name in ("category_id", "attribute_ids", *more)}
     return {**stored, "segmentation": {"size": list(rle["size"]), "counts": counts}}
