@@ -191,8 +191,8 @@ class FashionDetrConfig(PreTrainedConfig):
 
         Args:
             name (`str`):
-                `"resnet50"`, `"resnet101"`, `"swin_base"` (image size 224, window 7), or the name of any timm model
-                whose `features_only` form offers maps at reductions 4, 8, 16 and 32.
+                `"resnet50"`, `"resnet101"`, `"swin_base"` (image size 224, window 7), or the name of a timm model
+                whose `features_only` form offers maps at reductions 4, 8, 16 and 32, of images of any size.
             kwargs:
                 Further fields of the configuration.
 

@@ -101,6 +101,7 @@ def test_all_kinds_of_input_agree(tmp_path):
         torch.from_numpy(image).permute(2, 0, 1),
         image.transpose(2, 0, 1),
         image.astype(np.uint16) * 257,
+        image.astype(np.int32) * 257,
         (image.astype(np.uint16) * 257).astype(">u2"),
         np.ascontiguousarray(image[:, ::-1, ::-1])[:, ::-1, ::-1],  # a mirrored photo of OpenCV, put right
         str(tmp_path / "photo.png"),

@@ -32,6 +32,9 @@ PARENT_CONTAINMENT = 0.5
 # "Optimal Thresholding of Classifiers to Maximize F1 Measure", 2014): 0.5 would suit a perfect model alone.
 ATTRIBUTE_THRESHOLD = 0.3
 
+# They hold 16-bit values where 8 bits are not enough for what is found.
+WIDE_INTEGERS = (np.int16, np.int32, np.int64, np.uint32, torch.int16, torch.int32, torch.int64)
+
 
 class FashionDetrImageProcessor(TorchvisionBackend):
     r"""
@@ -138,7 +141,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             if isinstance(image, np.ndarray):
                 # Torch takes neither mirrored views (`[..., ::-1]` makes BGR RGB) nor a foreign byte order.
                 image = np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("="))
-            if image.dtype in (np.uint16, torch.uint16):
+            is_wide = image.dtype in WIDE_INTEGERS and 0 not in image.shape and image.max() > 255
+            if is_wide or image.dtype in (np.uint16, torch.uint16):
                 image = (np.asarray(image) // 257).astype(np.uint8)
             elif image.dtype in (np.bool_, torch.bool):
                 image = np.asarray(image).astype(np.uint8) * 255
