@@ -24,7 +24,7 @@ def load_font(text: str, size: int) -> ImageFont.FreeTypeFont:
     """
     if text.isascii():
         return ImageFont.load_default(size)
-    return ImageFont.truetype(_font_file(frozenset("".join(text.split()) + DIGITS)), size)
+    return ImageFont.truetype(_font_file(_needed(text)), size)
 
 
 def printable(name: str) -> str:
@@ -37,7 +37,11 @@ def font_properties(names: Iterable[str]) -> "FontProperties | None":
     from matplotlib.font_manager import FontProperties
 
     text = "".join(names)
-    return None if text.isascii() else FontProperties(fname=_font_file(frozenset("".join(text.split()) + DIGITS)))
+    return None if text.isascii() else FontProperties(fname=_font_file(_needed(text)))
+
+
+def _needed(text: str) -> frozenset[str]:
+    return frozenset("".join(text.split()) + DIGITS)
 
 
 @lru_cache(maxsize=256)

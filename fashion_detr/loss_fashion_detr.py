@@ -305,8 +305,9 @@ def _check_labels(
                 f"but the model knows 0 to {config.num_labels - 1}."
             )
         for name, labels in (("Masks", masks), ("Attributes", attributes)):
-            if labels.numel() and not 0 <= labels.min() <= labels.max() <= 1:
+            low, high = labels.aminmax() if labels.numel() else (0, 1)
+            if not 0 <= low <= high <= 1:
                 raise ValueError(
-                    f"{name} of image {image} run from {labels.min():g} to {labels.max():g}, but labels lie in 0..1. "
-                    "Of masks with 0 and 255, take `mask > 0`."
+                    f"{name} of image {image} run from {low:g} to {high:g}, but labels lie in 0..1. Of masks with 0 "
+                    "and 255, take `mask > 0`."
                 )

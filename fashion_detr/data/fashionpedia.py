@@ -102,6 +102,7 @@ def load_fashionpedia(data_dir: str | os.PathLike, split: str) -> Dataset:
             parquet files are no complete set; the message has their names.
     """
     if parquet_files := _parquet_files(data_dir, split):
+        _require_whole(parquet_files)
         files = _as_patterns(parquet_files)
         return Dataset.from_parquet(files, split=_named_split(split), features=FEATURES)
     annotation_file, images = find_split(data_dir, split)
@@ -125,6 +126,7 @@ def stream_fashionpedia(data_dir: str | os.PathLike, split: str) -> IterableData
     Raises what it raises, but for photos that are missing, which reading them finds.
     """
     if parquet_files := _parquet_files(data_dir, split):
+        _require_whole(parquet_files)
         files = _as_patterns(parquet_files)
         return IterableDataset.from_parquet(files, split=_named_split(split), features=FEATURES)
     annotation_file, images = find_split(data_dir, split)
@@ -145,7 +147,12 @@ def _named_split(split: str) -> NamedSplit:
 
 
 def _as_patterns(files: Sequence[Path]) -> list[str]:
-    """Parquet files as `datasets` takes them, which would look for others by brackets and stars in their paths."""
+    """Files as `datasets` takes them, which would look for others by brackets and stars in their paths."""
+    return [glob.escape(str(file)) for file in files]
+
+
+def _require_whole(files: Sequence[Path]) -> None:
+    """Raises ValueError for what is no parquet file, or lacks a column: `datasets` would not say which file it was."""
     for file in files:
         try:
             columns = set(pq.read_schema(file).names)
@@ -155,7 +162,6 @@ def _as_patterns(files: Sequence[Path]) -> list[str]:
             ) from error
         if missing := sorted(set(FEATURES) - columns):
             raise ValueError(f"{file} has no column {', '.join(missing)}: it is not what `save_parquet` writes.")
-    return [glob.escape(str(file)) for file in files]
 
 
 def save_parquet(

@@ -159,16 +159,16 @@ def _prefixes(archive: Path, name: str) -> Iterator[str]:
 
 def _only(prefixes: list[str], names: Sequence[str], archive: Path, name: str) -> str:
     """That of several folders in an archive which is called like the split."""
-    for known in names if len(prefixes) > 1 else ():
+    if len(prefixes) == 1:
+        return prefixes[0]
+    for known in names:
         called = [prefix for prefix in prefixes if f"/{prefix}".endswith(f"/{known}/")]
         if len(called) == 1:
             return called[0]
-    if len(prefixes) > 1:
-        raise ValueError(
-            f"{archive} has {name!r} in several folders, {', '.join(map(repr, prefixes))}, so nobody can tell which "
-            f"ones are the photos: leave one of them, or call it {names[0]!r}."
-        )
-    return prefixes[0]
+    raise ValueError(
+        f"{archive} has {name!r} in several folders, {', '.join(map(repr, prefixes))}, so nobody can tell which ones "
+        f"are the photos: leave one of them, or call it {names[0]!r}."
+    )
 
 
 def _archive(path: str) -> zipfile.ZipFile:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_fashion_detr import FashionDetrConfig
+from ..data.annotations import are_numbers
 from ..data.augmentation import Augmentation
 
 # x86 processors before AVX-512. Emulated, a step of `configs/ccp_lite0.yaml` took ten times as long as in float32.
@@ -276,7 +276,7 @@ def _new_parser() -> HfArgumentParser:
 
 
 def _are_numbers(values: Any) -> bool:
-    return isinstance(values, (list, tuple)) and all(isinstance(one, Real) and one is not True for one in values)
+    return isinstance(values, (list, tuple)) and are_numbers(values)
 
 
 def _read_config(config_file: Path, parser: HfArgumentParser) -> dict:
