@@ -289,10 +289,12 @@ def _check_labels(field: str, names: dict, ids_field: str, ids: list, supercateg
     if len(set(names.values())) != len(names):
         twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
         raise ValueError(f"Every name in `{field}` has to occur once, found several times: {', '.join(twice)}.")
-    if len(ids) != len(names) or len(set(ids)) != len(ids):
+    if ids is None or len(ids) != len(names) or len(set(ids)) != len(ids):
+        found = "none" if ids is None else f"{len(ids)}, of which {len(set(ids))} differ"
         raise ValueError(
-            f"`{field}` has {len(names)} names, so `{ids_field}` needs {len(names)} different ids; "
-            f"found {len(ids)}, of which {len(set(ids))} differ."
+            f"`{field}` has {len(names)} names, so `{ids_field}` needs {len(names)} different ids; found {found}. For "
+            f"other labels than a saved model's give `{field}` to `from_pretrained`: it replaces all that belongs to "
+            "the old ones."
         )
     if supercategories is not None and len(supercategories) != len(names):
         raise ValueError(

@@ -629,6 +629,10 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
     def set_attn_implementation(self, attn_implementation: str | dict, **kwargs):
         super().set_attn_implementation(_attention_by_part(self.config, attn_implementation), **kwargs)
 
+    def get_input_embeddings(self) -> None:
+        """None, since a photo has no tokens; what quantises weights as they are loaded asks for them."""
+        return None
+
     def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func=checkpoint, **kwargs):
         # The reentrant kind follows tensors alone, and a stage takes and returns structures of them. It is what torch
         # takes where its arguments are given without a word about that.

@@ -133,6 +133,9 @@ def test_python_blocks_run(tiny_config, tmp_path):
     for split, value in (("train", "red"), ("val", "blue")):
         annotation = {"attributes": {"occluded": True, "colour": value, "striped": True, "lined": False, "pockets": 0}}
         (tmp_path / "exported" / f"{split}.json").write_text(json.dumps({"annotations": [annotation]}))
+    (tmp_path / "my_data").mkdir()
+    draft = {"categories": [{"id": 0}], "annotations": [{"category_id": 0, "attribute_ids": [17]}]}
+    (tmp_path / "my_data" / "train.json").write_text(json.dumps(draft | {"attributes": [{"id": 17, "name": "long"}]}))
     (tmp_path / "fashion_detr").symlink_to(ROOT / "fashion_detr")  # `evaluate.load` is given a path in the repository
     environment = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
@@ -149,6 +152,9 @@ def test_python_blocks_run(tiny_config, tmp_path):
     named = json.loads((tmp_path / "named" / "val.json").read_text())
     assert [entry["name"] for entry in named["attributes"]] == ["colour: red", "striped", "pockets: 0", "colour: blue"]
     assert named["annotations"] == [{"attribute_ids": [3, 1, 2]}]
+    draft = json.loads((tmp_path / "for_the_tool.json").read_text())
+    assert draft["categories"] == [{"id": 1}]
+    assert draft["annotations"] == [{"category_id": 1, "attributes": {"long": True}}]
     assert sum(text(page).count("```python") for page in PAGES) == done.stderr.count("running ")
 
 

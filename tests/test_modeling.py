@@ -174,8 +174,11 @@ def test_wrong_inputs_are_named(tiny_model):
 def test_what_could_not_be_saved_is_not_built(tiny_config):
     config = tiny_config()
     config.num_labels += 1
-    with pytest.raises(StrictDataclassError, match=f"`category_ids` needs {config.num_labels} different ids"):
-        FashionDetrForInstanceSegmentation(config)
+    for ids, found in ((config.category_ids, f"found {config.num_labels - 1}"), (None, "found none")):
+        config.category_ids = ids
+        expected = f"`category_ids` needs {config.num_labels} different ids; {found}.*give `id2label`"
+        with pytest.raises(StrictDataclassError, match=expected):
+            FashionDetrForInstanceSegmentation(config)
 
 
 @pytest.mark.filterwarnings("error")

@@ -368,6 +368,7 @@ def test_supervision(monkeypatch, threshold):
     assert all(isinstance(value, np.ndarray) and value.shape == (count,) for value in detections.data.values())
     assert detections.data["class_name"].tolist() == list(TOY)[:count]
     assert detections.data["parent"].tolist() == [-1, 0, 0][:count]
+    assert detections.data["index"].tolist() == [0, 1, 2][:count]
     assert detections.xyxy.tolist() == [[4, 8, 44, 60], [16, 4, 32, 16], [8, 32, 20, 44]][:count]
     assert all(np.array_equal(mask, entry["mask"]) for mask, entry in zip(detections.mask, result, strict=True))
     if count:

@@ -334,8 +334,9 @@ class FashionResult(list):
         """
         The result as `supervision.Detections`, for roboflow's annotators, trackers and filters.
 
-        `data` has `class_name` (the label), `attributes` (a list of their names) and `parent` (a position in this list,
-        -1 = none) of every object.
+        `data` has of every object `class_name` (the label), `attributes` (a list of their names), `index` (its position
+        in this list) and `parent` (the `index` of the object that carries it, -1 = none). Both stay as they are where
+        detections are filtered; [`keep`] drops what is not wanted beforehand and moves the parents along.
 
         Raises:
             ImportError: supervision is not installed.
@@ -356,6 +357,7 @@ class FashionResult(list):
             data={
                 "class_name": np.array([entry["label"] for entry in self], dtype=str),
                 "attributes": attributes,
+                "index": np.arange(len(self)),
                 "parent": np.array(parents, dtype=int),
             },
         )
