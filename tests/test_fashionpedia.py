@@ -11,6 +11,8 @@ from pathlib import Path
 import datasets
 import numpy as np
 import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pycocotools import mask as coco_mask
 
@@ -459,9 +461,57 @@ def test_packing_that_fails_leaves_the_files_as_they_were(tmp_path, content, mon
     last = tmp_path / "new" / "images" / f"{2**40}.png"
     last.unlink()
     last.symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=rf"1 photos of split 'train' cannot be packed: '{2**40}.png': FileNotFound"):
+        save_parquet(tmp_path / "new", "train", tmp_path / "hub")
+    monkeypatch.setattr(fashionpedia, "photo_fault", lambda *photo: None)  # as if it went away in between
     with pytest.raises(FileNotFoundError, match=f"{2**40}.png"):
         save_parquet(tmp_path / "new", "train", tmp_path / "hub")
     assert {file: file.read_bytes() for file in (tmp_path / "hub").rglob("*.*")} == before
+
+
+def test_a_photo_of_the_same_name_in_the_current_folder(tmp_path, content, monkeypatch):
+    """`datasets` takes it for the one that it was given with its bytes, and keeps none."""
+    write(tmp_path / "raw", content)
+    monkeypatch.chdir(tmp_path / "raw" / "images")
+    save_parquet(tmp_path / "raw", "train", tmp_path / "hub")
+    save_parquet(tmp_path / "hub", "train", tmp_path / "hub")
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(tmp_path / "raw")
+    for row in load_fashionpedia(tmp_path / "hub", "train"):
+        assert row["image"].size == (WIDTH, HEIGHT)
+
+    (file,) = (tmp_path / "hub" / "data").iterdir()  # what lost its bytes otherwise
+    rows = datasets.Dataset.from_parquet(str(file)).cast_column("image", datasets.Image(decode=False))
+    lost = rows.data.table.to_pydict()
+    lost["image"] = [image | {"bytes": None} for image in lost["image"]]
+    pq.write_table(pa.Table.from_pydict(lost, schema=fashionpedia.FEATURES.arrow_schema), file)
+    PIL.Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "901.png")
+    with pytest.raises(ValueError, match=r"901\.png cannot be read as an image: only the name of '901"):
+        FashionpediaExamples(load_fashionpedia(tmp_path / "hub", "train"))[0]
+
+
+def test_only_sound_photos_of_the_data_set_are_packed(tmp_path, content):
+    annotation_file = write(tmp_path / "raw", content)
+    outside = tmp_path / "private.png"
+    (tmp_path / "raw" / "images" / "17.png").rename(outside)
+    for name in ("../../private.png", str(outside)):
+        content["images"][1]["file_name"] = name
+        annotation_file.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"1 photos of split 'train' lie outside of .*raw, .*private\.png'\. Move"):
+            save_parquet(tmp_path / "raw", "train", tmp_path / "hub")
+        told = [one for one in check_data_set(tmp_path / "raw", ["train"]).findings if "outside" in one.kind]
+        assert [(one.severity, one.offenders) for one in told] == [("warning", (repr(name),))]
+    content["images"][1]["file_name"] = "../images/17.png"
+    annotation_file.write_text(json.dumps(content))
+    PIL.Image.new("RGB", (HEIGHT, WIDTH)).save(tmp_path / "raw" / "images" / "17.png")
+    (tmp_path / "raw" / "images" / "901.png").write_bytes(b"hello")
+    expected = r"2 photos .*'901\.png': it is empty, or not .*'\.\./images/17\.png': expected 20 x 12, found 12 x 20"
+    with pytest.raises(ValueError, match=expected):
+        save_parquet(tmp_path / "raw", "train", tmp_path / "hub")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file, and has to be a folder"):
+        save_parquet(tmp_path / "raw", "train", tmp_path / "file")
+    assert not (tmp_path / "hub").exists()
 
 
 @pytest.mark.parametrize(

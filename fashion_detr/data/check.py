@@ -13,15 +13,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import PIL.Image
-from PIL.ExifTags import Base
 from pycocotools import mask as coco_mask
 
 from ..masks_fashion_detr import is_crowd
-from ..photos_fashion_detr import MAX_PIXELS, UNKNOWN_FORMAT
 from .annotations import (
     FIELDS,
     LARGEST_SIDE,
@@ -37,7 +34,7 @@ from .annotations import (
     reference_problems,
     segmentation_fault,
 )
-from .images import ImageFiles, find_annotation_file, find_images, tidy
+from .images import find_annotation_file, find_images, photo_fault, tidy
 
 ERROR, WARNING = "error", "warning"
 
@@ -130,7 +127,7 @@ def check_data_set(data_dir: Path, splits: Sequence[str] = ("train", "val")) -> 
                 errors.add("training splits without an instance to learn from", _told_unlearnable(unlearnable))
             elif not content["annotations"]:
                 warnings.add("splits without an annotation, on which nothing can be measured", annotation_file.name)
-            _check_images(data_dir, split, annotation_file, sound["images"], errors)
+            _check_images(data_dir, split, annotation_file, sound["images"], errors, warnings)
             _check_listed_once(sound["images"], warnings)
         findings += [*errors, *warnings]
     findings += _compare_vocabularies(vocabularies)
@@ -461,7 +458,12 @@ def _rounded(box: Box) -> list[float]:
 
 
 def _check_images(
-    data_dir: Path, split: str, annotation_file: Path, images: list[dict[str, Any]], errors: _Findings
+    data_dir: Path,
+    split: str,
+    annotation_file: Path,
+    images: list[dict[str, Any]],
+    errors: _Findings,
+    warnings: _Findings,
 ) -> None:
     if not images:
         return
@@ -475,48 +477,20 @@ def _check_images(
     alike = [files.look_alike(name) for name in gone[:SHOWN]]  # each looks through a folder
     told = [repr(name) if other is None else f"{name!r} {other}" for name, other in zip(gone, alike)]
     errors.add("missing image files", *told, *map(repr, gone[SHOWN:]))
+    outside = files.outside([image["file_name"] for image in images], data_dir)
+    warnings.add("photos outside of the data set, with which it cannot be packed", *map(repr, outside))
     for image in images:
-        if image["file_name"] not in missing:
-            _check_image(files, image, errors)
+        name = image["file_name"]
+        if name not in missing:
+            photo = {"bytes": None, "path": files.url(name)}
+            if fault := photo_fault(photo, image["width"], image["height"]):
+                errors.add(fault[0], f"{name!r}: {fault[1]}")
 
 
 def _check_listed_once(images: list[dict[str, Any]], warnings: _Findings) -> None:
     names = {image["id"]: tidy(image["file_name"]) for image in images}
     twice = [f"{name!r}: {count} times" for name, count in Counter(names.values()).items() if count > 1]
     warnings.add("photos that are listed several times, and would be learnt with a part of their objects", *twice)
-
-
-def _check_image(files: ImageFiles, image: dict[str, Any], errors: _Findings) -> None:
-    name = image["file_name"]
-    try:
-        with files.open(name) as file:
-            (width, height), is_turned = _decode(file)
-    except PIL.UnidentifiedImageError:
-        errors.add("files that are no readable image", f"{name!r}: {UNKNOWN_FORMAT}")
-        return
-    except Exception as error:  # what Pillow's decoders and archives raise on damaged bytes is not documented
-        errors.add("files that are no readable image", f"{name!r}: {type(error).__name__}: {error}")
-        return
-    if (width, height) != (image["width"], image["height"]):
-        text = f"{name!r}: expected {image['width']} x {image['height']}, found {width} x {height} (width x height)"
-        if is_turned:
-            text += ", turned by its EXIF orientation: annotations are those of the upright photo"
-        errors.add("image files of another size than listed", text)
-
-
-def _decode(file: BinaryIO) -> tuple[tuple[int, int], bool]:
-    """(width, height) as the reader will see the photo, and whether that is turned by its EXIF orientation."""
-    with PIL.Image.open(file) as image:
-        width, height = image.size
-        if image.format == "EPS":
-            raise ValueError("an EPS file is a program, which is not run")
-        if width * height > MAX_PIXELS:
-            limit = f"{MAX_PIXELS / 1e6:.0f} megapixels"
-            raise ValueError(f"{width} x {height} pixels, more than the {limit} that are read")
-        image.draft(None, (1, 1))  # a JPEG's bytes are all read, but most of its pixels need not be computed
-        image.load()
-        is_turned = image.getexif().get(Base.Orientation) in (5, 6, 7, 8)
-        return (height, width) if is_turned else (width, height), is_turned
 
 
 def _compare_vocabularies(vocabularies: Mapping[str, Mapping[str, dict[int, str]]]) -> list[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import io
 import os
 import re
 from collections import Counter, defaultdict
@@ -32,7 +31,7 @@ from .annotations import (
     stated_area,
     write_vocabulary_file,
 )
-from .images import ImageFiles, find_annotation_file, find_images, open_image_file
+from .images import ImageFiles, find_annotation_file, find_images, open_photo, photo_fault
 
 FEATURES = Features(
     {
@@ -176,11 +175,18 @@ def save_parquet(
     ones are written; those of other splits stay. `also` names the splits that the caller packs into it as well.
 
     Raises what `load_fashionpedia` raises, and ValueError for a folder that holds splits of another vocabulary, or the
-    data set itself.
+    data set itself, for photos that cannot be read or have another size than listed, and for files outside of the data
+    set, which are not meant for others.
     """
     if Path(output).resolve() == Path(data_dir).resolve() and not _parquet_files(data_dir, split):
         raise ValueError(f"{output} is the data set itself, whose annotation files would no longer be read.")
+    for place in (Path(output), Path(output) / PARQUET_FOLDER):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"{place} is a file, and has to be a folder: name another one.")
+    if (Path(output) / VOCABULARY_FILE).is_dir():
+        raise ValueError(f"{Path(output) / VOCABULARY_FILE} is a folder, and has to be a file: name another place.")
     rows = load_fashionpedia(data_dir, split).cast_column("image", Image(decode=False))
+    _require_sound_photos(rows, data_dir, split)
     vocabulary = read_split_vocabulary(data_dir, split)
     for other in also:
         _require_same_vocabulary(vocabulary, split, read_split_vocabulary(data_dir, other), f"split {other!r}")
@@ -204,6 +210,23 @@ def save_parquet(
     return files
 
 
+def _require_sound_photos(rows: Dataset, data_dir: str | os.PathLike, split: str) -> None:
+    """Nobody looks again at what is packed; rows have undecoded images."""
+    if not _parquet_files(data_dir, split):
+        images = find_split(data_dir, split)[1]
+        if outside := images.outside(rows["file_name"][:], data_dir):
+            raise ValueError(
+                f"{len(outside)} photos of split {split!r} lie outside of {data_dir}, and packing would hand on files "
+                f"that may not be meant for it: {first_cases(list(map(repr, outside)))}. Move them into it."
+            )
+    faults = []
+    for row in rows:
+        if fault := photo_fault(row["image"], row["width"], row["height"]):
+            faults.append(f"{row['file_name']!r}: {fault[1]}")
+    if faults:
+        raise ValueError(f"{len(faults)} photos of split {split!r} cannot be packed: {first_cases(faults)}")
+
+
 def _require_same_vocabulary(vocabulary: Vocabulary, split: str, other: Vocabulary, whose: str) -> None:
     """All splits of a folder share one vocabulary file."""
     if vocabulary.names_by_id() != other.names_by_id():
@@ -216,7 +239,8 @@ def _write_parts(rows: Dataset, split: str, folder: Path) -> list[Path]:
     for part in _parts_of(rows):
         parts.append(folder / f"{len(parts)}.parquet")
         columns = {name: [row[name] for row in part] for name in FEATURES}
-        Dataset.from_dict(columns, features=FEATURES).to_parquet(parts[-1])
+        # `Dataset.from_dict` would drop the bytes of a photo where a file of its name lies in the current folder.
+        Dataset(pa.Table.from_pydict(columns, schema=FEATURES.arrow_schema)).to_parquet(parts[-1])
     names = (f"{split}-{number:05}-of-{len(parts):05}.parquet" for number in range(len(parts)))
     return [part.replace(folder / name) for part, name in zip(parts, names)]
 
@@ -237,7 +261,7 @@ def _parts_of(rows: Dataset) -> Iterator[list[dict[str, Any]]]:
 
 def _embedded(image: dict[str, Any]) -> dict[str, Any]:
     """An undecoded image cell with the photo's bytes and, in place of its place on this machine, its name."""
-    with open_image_file(image["path"]) if image["bytes"] is None else io.BytesIO(image["bytes"]) as file:
+    with open_photo(image) as file:
         return {"bytes": file.read(), "path": PurePosixPath(image["path"].split("::")[0]).name}
 
 

@@ -1,4 +1,4 @@
-"""Where the photos of a split lie: a folder, or one of the zip archives that Fashionpedia is downloaded as."""
+"""The photos of a split: where they lie, a folder or one of Fashionpedia's zip archives, and what is wrong with one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 import PIL.Image
+from PIL.ExifTags import Base
 
+from ..photos_fashion_detr import MAX_PIXELS, UNKNOWN_FORMAT
 from .annotations import first_cases, first_image_name
 
 ZIP_URL = "zip://"
@@ -50,6 +52,13 @@ class ImageFiles:
         there = {name.removeprefix(self.prefix) for name in members if name.startswith(self.prefix)}
         return [name for name in names if tidy(name) not in there]
 
+    def outside(self, names: Sequence[str], data_dir: str | os.PathLike) -> list[str]:
+        """Which file names of an annotation file lead out of the data set: they could be those of any file."""
+        if self.prefix is not None:
+            return []
+        top = normpath(Path(data_dir).absolute().as_posix())
+        return [name for name in names if not Path(normpath(self.folder / self._place(name))).is_relative_to(top)]
+
     def look_alike(self, name: str) -> str | None:
         """What a missing photo may be called instead, in words."""
         if self.prefix is not None or not (place := self.folder / tidy(name)).parent.is_dir():
@@ -62,7 +71,7 @@ class ImageFiles:
         return f"({place.name!a} is listed, {found!a} is there: names have to be the same character by character)"
 
     def url(self, name: str) -> str:
-        """What `open_image_file`, and the Image feature of `datasets`, find the photo by."""
+        """What `open_photo`, and the Image feature of `datasets`, find the photo by."""
         if self.prefix is None:
             return str(self.folder / self._place(name))
         return f"{ZIP_URL}{self.prefix}{tidy(name)}::{self.folder}"
@@ -71,10 +80,6 @@ class ImageFiles:
         """Below the folder: a file is called as it is listed, or as Windows lists it."""
         plain = normpath(name)
         return plain if "\\" not in plain or (self.folder / plain).is_file() else tidy(name)
-
-    def open(self, name: str) -> BinaryIO:
-        """The photo's bytes. Raises OSError if it cannot be read."""
-        return open_image_file(self.url(name))
 
 
 def tidy(name: str) -> str:
@@ -128,9 +133,17 @@ def not_found(what: str, candidates: list[Path], data_dir: Path) -> str:
     return f"No {what}. Looked for:\n{looked_for}\nFound in {data_dir}: {first_cases(entries, shown=20)}"
 
 
-def open_image_file(url: str) -> BinaryIO:
-    """A file by its path, or by `zip://member::archive`. Raises OSError if it is missing or cannot be read."""
+def open_photo(image: Mapping[str, Any]) -> BinaryIO:
+    """
+    The file of an undecoded cell of a `datasets` image column, `{"bytes", "path"}`: its bytes, or what lies at its path
+    or `zip://member::archive`. Raises OSError if it is missing or cannot be read.
+    """
+    if image["bytes"] is not None:
+        return io.BytesIO(image["bytes"])
+    url = image["path"]
     if not url.startswith(ZIP_URL):
+        if not os.path.isabs(url):  # whatever lay in the current folder would be taken for it
+            raise FileNotFoundError(f"only the name of {url!r} is there, without its bytes: pack the data set again")
         return open(url, "rb")
     member, archive = url.removeprefix(ZIP_URL).split("::", 1)
     try:
@@ -140,11 +153,41 @@ def open_image_file(url: str) -> BinaryIO:
 
 
 def read_image(image: Mapping[str, Any]) -> PIL.Image.Image:
-    """A photo from an undecoded cell of a `datasets` image column, `{"bytes", "path"}`: embedded, or by its url."""
-    if image["bytes"] is not None:
-        return PIL.Image.open(io.BytesIO(image["bytes"]))
-    with open_image_file(image["path"]) as file:
+    """A photo from an undecoded cell."""
+    with open_photo(image) as file:
         return PIL.Image.open(io.BytesIO(file.read()))
+
+
+def photo_fault(image: Mapping[str, Any], width: int, height: int) -> tuple[str, str] | None:
+    """What is wrong with the photo of an undecoded cell, its kind and its case; `width` and `height` are as listed."""
+    try:
+        with open_photo(image) as file:
+            found, is_turned = _decode(file)
+    except PIL.UnidentifiedImageError:
+        return "files that are no readable image", UNKNOWN_FORMAT
+    except Exception as error:  # what Pillow's decoders and archives raise on damaged bytes is not documented
+        return "files that are no readable image", f"{type(error).__name__}: {error}"
+    if found == (width, height):
+        return None
+    case = f"expected {width} x {height}, found {found[0]} x {found[1]} (width x height)"
+    if is_turned:
+        case += ", turned by its EXIF orientation: annotations are those of the upright photo"
+    return "image files of another size than listed", case
+
+
+def _decode(file: BinaryIO) -> tuple[tuple[int, int], bool]:
+    """(width, height) as the reader will see the photo, and whether that is turned by its EXIF orientation."""
+    with PIL.Image.open(file) as image:
+        width, height = image.size
+        if image.format == "EPS":
+            raise ValueError("an EPS file is a program, which is not run")
+        if width * height > MAX_PIXELS:
+            limit = f"{MAX_PIXELS / 1e6:.0f} megapixels"
+            raise ValueError(f"{width} x {height} pixels, more than the {limit} that are read")
+        image.draft(None, (1, 1))  # a JPEG's bytes are all read, but most of its pixels need not be computed
+        image.load()
+        is_turned = image.getexif().get(Base.Orientation) in (5, 6, 7, 8)
+        return (height, width) if is_turned else (width, height), is_turned
 
 
 def _prefixes(archive: Path, name: str) -> Iterator[str]:
