@@ -1,11 +1,14 @@
 """Training samples: photo, masks, classes and attributes change together, and by the key alone."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from PIL.ExifTags import Base
 from pycocotools import mask as coco_mask
 from scipy.ndimage import binary_erosion
 from torch.utils.data import DataLoader
@@ -101,7 +104,10 @@ def test_an_augmentation_that_changes_nothing_gives_what_the_processor_gives(can
     annotations = [annotate(segmentation, category) for category, segmentation in enumerate(encodings.values())]
     annotations.append(annotate(mask, iscrowd=1))
     pixels = random.integers(256, size=(*size, 3), dtype=np.uint8)
-    for image in (pixels, Image.fromarray(pixels)):
+    photo = Image.fromarray(pixels)
+    turned = photo.transpose(Image.Transpose.ROTATE_90)  # as a camera that was held upright stores it
+    turned.getexif()[Base.Orientation] = 6
+    for image in (pixels, photo, turned):
         examples = [{"image": image, "image_id": 1, "annotations": annotations}]
         expected = FashionDataset(examples, processor(*canvas), CONFIG)[0]
         sample = FashionDataset(examples, processor(*canvas), CONFIG, Augmentation())[0]
@@ -109,6 +115,8 @@ def test_an_augmentation_that_changes_nothing_gives_what_the_processor_gives(can
         assert torch.equal(sample["pixel_mask"], expected["pixel_mask"].bool())
         for name in ("class_labels", "attribute_labels"):
             assert torch.equal(sample[name], expected[name])
+        judged = FashionDataset(examples, processor(*canvas), CONFIG, with_ground_truth=True)[0]
+        assert judged["meta"]["size"] == size
         masks, expected = sample["mask_labels"].float(), expected["mask_labels"]
         assert (masks[1:] - expected[1:]).abs().max() < 1.6 / 255
         if canvas == size:
@@ -376,7 +384,10 @@ def test_hue_turns_red_to_green_and_keeps_the_luma():
 
 
 def test_errors_say_what_is_wrong():
-    for fields in ({"scale_range": (2.0, 0.5)}, {"copy_paste_probability": 1.5}, {"color_jitter": -0.1}):
+    for scales in ((2.0, 0.5), (1.0, math.inf), (1.0,), "ab"):
+        with pytest.raises(ValueError, match="scale_range"):
+            Augmentation(scale_range=scales)
+    for fields in ({"copy_paste_probability": 1.5}, {"color_jitter": -0.1}):
         with pytest.raises(ValueError, match=next(iter(fields))):
             Augmentation(**fields)
     with pytest.raises(ValueError, match="augmentation"):
@@ -386,6 +397,9 @@ def test_errors_say_what_is_wrong():
         example = {"image": np.zeros((8, 6, 3), dtype=np.uint8), "image_id": 1, "annotations": [annotation]}
         return FashionDataset([example], processor(8, 8), CONFIG, Augmentation())[0]
 
+    for image, found in ((np.zeros((8, 6), dtype=np.uint8), r"uint8 \(8, 6\)"), (np.zeros((8, 6, 3)), "float64")):
+        with pytest.raises(ValueError, match=f"photo of image 7 has to be .*, found {found}"):
+            FashionDataset([{"image": image, "image_id": 7, "annotations": []}], processor(8, 8), CONFIG)[0]
     square = [box(1, 1, 5, 5)]
     for annotation, message in (
         (annotate(square, 0, category_id=77), "category id 77 in annotation 0 of image 1"),

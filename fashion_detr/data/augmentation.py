@@ -1,13 +1,15 @@
 """Random changes of a training photo and its masks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 import torch
 from PIL import Image
 
-from .scene import WHOLE, Example, Instance, Placement, Scene, photo_size, place
+from .scene import WHOLE, Example, Instance, Placement, Scene, photo_size, place, upright
 
 # A part lies on the garment that holds at least this share of it, and is pasted with it.
 CONTAINMENT = 0.5
@@ -37,7 +39,7 @@ class Augmentation:
             same way, its scale counted from the size at which it just fits the first, and put anywhere on it.
 
     Raises:
-        ValueError: a scale that is not positive or falls, a share outside 0..1.
+        ValueError: scales that are no two positive numbers, or fall, a share outside 0..1.
     """
 
     scale_range: tuple[float, float] = (1.0, 1.0)
@@ -46,8 +48,9 @@ class Augmentation:
     copy_paste_probability: float = 0.0
 
     def __post_init__(self):
-        low, high = self.scale_range
-        if not 0 < low <= high:
+        scales = list(self.scale_range)
+        are_ratios = all(isinstance(scale, Real) and 0 < scale < math.inf for scale in scales)
+        if len(scales) != 2 or not are_ratios or scales[0] > scales[1]:
             raise ValueError(f"`scale_range` has to be two rising positive ratios, found {self.scale_range}.")
         for field in ("flip_probability", "color_jitter", "copy_paste_probability"):
             if not 0 <= getattr(self, field) <= 1:
@@ -74,6 +77,7 @@ class Augmentation:
         return scene
 
     def _show(self, example: Example, canvas: tuple[int, int], random: np.random.Generator) -> Scene:
+        example = upright(example)
         placement = self._placement(photo_size(example), canvas, random)
         if not self.color_jitter:
             return place(example, placement)
@@ -95,9 +99,10 @@ def recolor(image: torch.Tensor, brightness: float, contrast: float, saturation:
     """
     Brightness, contrast, saturation and hue of a photo `(3, h, w)` uint8, in this order.
 
-    The first three are torchvision's `adjust_*` but for their rounding in between. Hue turns the plane of chroma about
-    grey, from red to green where positive, and leaves the luma as it is. So all four are linear in the colours and make
-    one matrix and one pass; torchvision's hue, by way of HSV, takes ten times as long as decoding the photo.
+    The first three are torchvision's `adjust_*` but for their rounding and clipping in between. Hue turns the plane of
+    chroma about grey, from red to green where positive, and leaves the luma as it is. So all four are linear in the
+    colours and make one matrix and one pass; torchvision's hue, by way of HSV, takes ten times as long as decoding the
+    photo.
     """
     luma = _YIQ[0]
     step = max(1, min(image.shape[1:]) // 128)  # of a large photo some of the pixels tell the mean as well

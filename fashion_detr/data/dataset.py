@@ -16,7 +16,7 @@ from .annotations import compressed_rle
 from .augmentation import Augmentation
 from .fashionpedia import fashionpedia_annotations
 from .images import read_image
-from .scene import WHOLE, Example, Scene, photo_size
+from .scene import WHOLE, Example, Scene, photo_size, upright
 
 # Every covered share in 255ths as a number in 0..1. Half precision tells all of them apart.
 _SHARES = (np.arange(WHOLE + 1) / WHOLE).astype(np.float16)
@@ -111,7 +111,7 @@ class FashionDataset(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if self.augmentation is not None:
             return self._sample(self.augmented(index))
-        example = self.examples[index]
+        example = upright(self.examples[index])
         annotation = {"image_id": example["image_id"], "annotations": example["annotations"]}
         batch = self.processor(example["image"], annotation, config=self.config)
         sample = {name: values[0] for name, values in batch.items()}

@@ -125,8 +125,26 @@ class Scene:
         return tuple(self.image.shape[-2:])
 
 
+def upright(example: Example) -> Example:
+    """
+    An example with its photo as annotations describe it: a Pillow image upright and RGB, an array as it is.
+
+    Raises ValueError for a photo that cannot be decoded, or an array that is none.
+    """
+    image = example["image"]
+    if isinstance(image, Image.Image):
+        return example | {"image": to_rgb(image)}
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(
+            f"The photo of image {example['image_id']} has to be a Pillow image or a uint8 array (H, W, 3), found "
+            f"{found}."
+        )
+    return example
+
+
 def photo_size(example: Example) -> tuple[int, int]:
-    """Height and width of an example's photo."""
+    """Height and width of an upright example's photo."""
     image = example["image"]
     return image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
 
@@ -136,7 +154,7 @@ def place(example: Example, placement: Placement, recolor: Recolor | None = None
     An example as the placement shows it; instances that are not seen, and crowds, are left out.
 
     Args:
-        example: The photo and its annotations.
+        example: The photo and its annotations, as [`upright`] returns them.
         placement: What of it is shown, and how large.
         recolor: Changes the colours of a photo `(3, h, w)` uint8; the result has the same form.
 
@@ -158,7 +176,7 @@ def place(example: Example, placement: Placement, recolor: Recolor | None = None
 def _place_image(image: Image.Image | np.ndarray, placement: Placement, recolor: Recolor | None) -> torch.Tensor:
     top, left, height, width = placement.window
     if isinstance(image, Image.Image):
-        pixels = np.array(to_rgb(image).crop((left, top, left + width, top + height)))
+        pixels = np.array(image.crop((left, top, left + width, top + height)))
     else:
         pixels = np.array(image[top : top + height, left : left + width])
     shown = torch.from_numpy(pixels).permute(2, 0, 1)
