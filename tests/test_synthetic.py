@@ -11,6 +11,8 @@ from fashion_detr.ontology_fashion_detr import ATTRIBUTES, CATEGORIES, PART_OF
 NAMES = [name for name, _ in CATEGORIES]
 ATTRIBUTE_NAMES = {sparse_id: name for sparse_id, name, _ in ATTRIBUTES}
 WITHOUT_ATTRIBUTES = {"head", "neck", "arms and hands", "waist", "legs and feet", "others", "closures", "decorations"}
+# Every figure wears exactly one of these.
+INNERS = {"top, t-shirt, sweatshirt", "shirt, blouse", "sweater", "dress", "jumpsuit"}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,19 @@ def test_ids_are_fashionpedias_and_only_garments_and_their_parts_have_attributes
             assert not annotation["attribute_ids"]
 
 
+def test_sleeveless_is_told_where_shoulders_are_seen(items):
+    """Of what lies below a jacket nobody sees whether it has sleeves."""
+    sleeveless = next(sparse_id for sparse_id, name in ATTRIBUTE_NAMES.items() if name == "sleeveless")
+    seen = Counter()
+    for item in items:
+        worn = [NAMES[annotation["category_id"]] for annotation in item["annotations"]]
+        told = [NAMES[a["category_id"]] for a in item["annotations"] if sleeveless in a["attribute_ids"]]
+        seen.update(told)
+        if sum(name in INNERS for name in worn) == 1 and {"jacket", "coat", "cardigan"} & set(worn):
+            assert not told
+    assert seen["vest"] >= 10 and seen.total() - seen["vest"] >= 5
+
+
 def test_coverage_of_the_ontology(annotations):
     categories = Counter(NAMES[annotation["category_id"]] for annotation in annotations)
     attributes = Counter(ATTRIBUTE_NAMES[i] for annotation in annotations for i in annotation["attribute_ids"])
@@ -131,9 +146,7 @@ def test_difficulty_is_fixed(items, annotations):
 
 def test_some_scenes_are_empty_and_some_hold_two_figures(items):
     empty = [item for item in items if not item["annotations"]]
-    # Every figure wears exactly one of these.
-    inner = {"top, t-shirt, sweatshirt", "shirt, blouse", "sweater", "dress", "jumpsuit"}
-    figures = [sum(NAMES[a["category_id"]] in inner for a in item["annotations"]) for item in items]
+    figures = [sum(NAMES[a["category_id"]] in INNERS for a in item["annotations"]) for item in items]
     assert 1 <= len(empty) <= 8
     assert 2 <= sum(count == 2 for count in figures) <= 25
     assert max(figures) == 2
@@ -177,6 +190,8 @@ def test_a_large_picture_shows_the_same_figures():
         ({"num_images": 1, "height": 63}, "at least 64 high and 48 wide, found 63 x 192"),
         ({"num_images": 1, "width": 47}, "at least 64 high and 48 wide, found 256 x 47"),
         ({"num_images": 1, "seed": -1}, "must not be negative, found -1"),
+        ({"num_images": 1, "height": 256.5}, "height must be a whole number, found 256.5"),
+        ({"num_images": 1, "categories": "dress"}, "list of names, found the text 'dress'"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection
+from numbers import Integral
+from operator import index as whole_index
 from typing import Any
 
 import numpy as np
@@ -46,7 +48,8 @@ class SyntheticEnsembles:
             figure needs something to wear: at least a top, shirt or sweater, and pants, a skirt or shorts.
 
     Raises:
-        ValueError: A count, size or seed is out of range, a category is unknown, or too few are asked for.
+        ValueError: A count, size or seed is no whole number or out of range, a category is unknown, or too few are
+            asked for.
         IndexError: An item outside `0..num_images - 1` is asked for.
     """
 
@@ -59,6 +62,11 @@ class SyntheticEnsembles:
         split: str = "train",
         categories: Collection[str] | None = None,
     ) -> None:
+        for name, number in {"num_images": num_images, "height": height, "width": width, "seed": seed}.items():
+            if not isinstance(number, Integral):
+                raise ValueError(f"{name} must be a whole number, found {number!r}")
+        if isinstance(categories, str):
+            raise ValueError(f"categories must be a list of names, found the text {categories!r}")
         if num_images < 1:
             raise ValueError(f"num_images must be at least 1, found {num_images}")
         if height < MIN_HEIGHT or width < MIN_WIDTH:
@@ -75,9 +83,9 @@ class SyntheticEnsembles:
         return self.num_images
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        index = whole_index(index)
         if not 0 <= index < self.num_images:
             raise IndexError(f"index {index} is outside the {self.num_images} images of split {self.split!r}")
-        index = int(index)
         rng = np.random.default_rng([self.seed, zlib.crc32(self.split.encode()), index])
         canvas = Canvas(background(rng, self.height, self.width), self.categories)
         for place in _figure_places(rng):

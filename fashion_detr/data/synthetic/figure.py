@@ -234,7 +234,9 @@ class Figure:
             reach = 0.7 * self._reach(worn, hem)
             instance.claim(length, self._place(np.array([(-reach, hem - 0.014), (reach, hem - 0.014)]), cloth.wobble))
         if sleeve == "sleeveless":
-            instance.claim(sleeve, share=0.45)
+            shoulder = 0.8 * self.halves[0] - 0.01
+            armholes = np.array([(side * shoulder, SHOULDER + 0.012) for side in (-1, 1)])
+            instance.claim(sleeve, self._place(armholes, cloth.wobble))
         return worn
 
     # -- cuts
