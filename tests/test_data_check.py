@@ -273,6 +273,12 @@ def test_training_starts_with_warnings(tmp_path, fields, kinds):
         ("annotations", annotation(16, iscrowd="0"), "fields in", "'iscrowd' of type bool | int | float | None"),
         ("annotations", annotation(16, area=10**400), "fields in", "'area' from -2^63"),
         ("annotations", annotation(16, attribute_ids=[True]), "fields in", "'attribute_ids' of numbers, found [True]"),
+        (
+            "images",
+            {"id": 9, "file_name": "\ud800.png", "width": WIDTH, "height": HEIGHT},
+            "fields in",
+            r"'file_name' of whole characters, found '\ud800.png'",
+        ),
         ("annotations", annotation(True), "fields in", "'id' of type int, found True"),
         (
             "annotations",

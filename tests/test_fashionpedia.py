@@ -131,8 +131,9 @@ def test_files_as_other_tools_write_them(tmp_path, content):
     content["attributes"] = None
     for entry in content["annotations"]:
         entry.pop("attribute_ids", None)
-    (tmp_path / "train-v2.json").write_text(json.dumps(content))
+    (tmp_path / "train-v2.json").write_text(json.dumps(content), encoding="utf-16")  # as PowerShell's `>` does
     assert read_split_vocabulary(tmp_path, "train-v2").attributes == ()
+    assert len(load_fashionpedia(tmp_path, "train-v2")) == 3
 
 
 def test_missing_boxes_and_areas_come_from_the_mask(tmp_path, content):

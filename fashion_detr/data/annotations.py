@@ -51,6 +51,7 @@ FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in t
     },
 }
 _INT64 = range(-(2**63), 2**63)  # what the columns of rows and the tensors of ids hold
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, which no row can hold
 
 _IMAGES = re.compile(rb'"images"\s*:\s*\[')
 _FIRST_ENTRY = re.compile(rb"\s*\{(?:[^{}]|\{[^{}]*\})*\}")
@@ -335,9 +336,9 @@ def read_annotations(annotation_file: Path) -> dict[str, list[dict]]:
 
 
 def read_json(file: Path) -> Any:
-    """A file's content, with Windows' byte order mark or without. Raises OSError, or ValueError if it is no JSON."""
+    """A file's content in any of Unicode's encodings, whatever wrote it. Raises OSError, or ValueError if no JSON."""
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
         size = file.stat().st_size
         message = f"{file} ({size:,} bytes) is not valid JSON, or an incomplete download: {error}"
@@ -394,6 +395,8 @@ def entry_fault(section: str, entry: Any) -> str | None:
         if not isinstance(value, kind) or is_misplaced_bool:
             expected = getattr(kind, "__name__", kind)
             return f"{name}: expected {field!r} of type {expected}, found {reprlib.repr(value)}"
+        if field == "file_name" and _SURROGATE.search(value):
+            return f"{name}: expected 'file_name' of whole characters, found {reprlib.repr(value)}"
         if isinstance(value, int) and value not in _INT64:
             return f"{name}: expected {field!r} from -2^63 to 2^63 - 1 (int64), found {reprlib.repr(value)}"
     if section == "images" and not all(1 <= entry[side] <= LARGEST_SIDE for side in ("width", "height")):
