@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from command_line import positive
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -30,7 +31,7 @@ from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.check import check_data_set, format_report
 from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples
 from fashion_detr.data.fashionpedia import load_fashionpedia, stream_fashionpedia
-from fashion_detr.data.images import ImageFiles
+from fashion_detr.data.images import ImageFiles, read_image
 from fashion_detr.metrics import FASHIONPEDIA_ATTRIBUTED_CATEGORY_IDS
 from fashion_detr.training.allocator import keep_freed_memory
 
@@ -161,7 +162,8 @@ def prepare(folder: Path, images: int) -> str:
 
 
 def decode(folder: Path, index: int) -> Image.Image:
-    return Image.open(ImageFiles(folder / "train2020.zip", "train/").open(f"{index:032x}.jpg")).convert("RGB")
+    url = ImageFiles(folder / "train2020.zip", "train/").url(f"{index:032x}.jpg")
+    return read_image({"bytes": None, "path": url}).convert("RGB")
 
 
 def pass_over(folder: Path, images: int) -> str:
@@ -193,10 +195,12 @@ def _measured(step: Callable[..., str], arguments: tuple, queue: Any) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the data set is, or is made")
-    parser.add_argument("--images", type=int, default=IMAGES, help=f"size of the data set ({IMAGES:,})")
-    parser.add_argument("--sample", type=int, default=500, help="photos whose preparation is timed (500)")
-    parser.add_argument("--epoch", type=int, default=4000, help="photos of the pass that watches memory (4,000)")
+    parser.add_argument("--images", type=positive, default=IMAGES, help=f"size of the data set ({IMAGES:,})")
+    parser.add_argument("--sample", type=positive, default=500, help="photos whose preparation is timed (500)")
+    parser.add_argument("--epoch", type=positive, default=4000, help="photos of the pass that watches memory (4,000)")
     arguments = parser.parse_args()
+    if arguments.folder.is_file():
+        parser.error(f"{arguments.folder} is a file, and has to be a folder")
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     write_data_set(arguments.folder, arguments.images)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from command_line import positive
 from evaluation_memory import reset_peak, resident_memory
 from peer_models import Contestant
 from peers import MODELS, build_config, build_contestant
@@ -189,12 +190,14 @@ def main() -> None:
         "--models", nargs="+", choices=MODELS, help="by default all; Fashionformer if its file is given"
     )
     parser.add_argument("--backbones", nargs="+", choices=NAMES, default=["resnet50"])
-    parser.add_argument("--batches", nargs="+", type=int, default=[1])
+    parser.add_argument("--batches", nargs="+", type=positive, default=[1])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["float32"])
     parser.add_argument("--channels_last", action="store_true", help="memory format of all weights and photos")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa", help="of our own model")
     arguments = parser.parse_args()
+    if arguments.fashionformer is not None and not arguments.fashionformer.is_file():
+        parser.error(f"there is no file {arguments.fashionformer}")
     names = arguments.models or [name for name in MODELS if name != "fashionformer" or arguments.fashionformer]
     memory_format = torch.channels_last if arguments.channels_last else torch.contiguous_format
     for backbone in arguments.backbones:

@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 import numpy as np
+from command_line import positive
 from official_evaluator import official_evaluator, run_official
 from pycocotools import mask as coco_mask
 
@@ -128,7 +129,7 @@ def run_theirs(scenes: Scene) -> tuple[dict[str, float], float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=1158, help="number of photos (1158)")
+    parser.add_argument("--images", type=positive, default=1158, help="number of photos (1158)")
     scenes = draw_scenes(parser.parse_args().images)
     instances = sum(len(truths) for _, truths in scenes.values())
     print(f"{len(scenes)} images, {instances} instances, {DETECTIONS} detections an image, {os.cpu_count()} cores")

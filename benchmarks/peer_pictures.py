@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from command_line import positive, told_plainly
 from peer_models import Contestant
 from peer_table import NAMES, judged_on, read_rows
 from peers import SYNTHETIC, Settings, build_contestant, build_data
@@ -34,8 +35,10 @@ def load_contestant(
     The trained model of a row, from the checkpoint that `peers.py` left beside it, and the photos it was judged on.
 
     Raises:
-        SystemExit: the checkpoint is gone, or the row belongs to other data.
+        SystemExit: the row or its checkpoint is gone, or the row belongs to other data.
     """
+    if not row_file.is_file():
+        raise SystemExit(f"There is no row {row_file}.")
     checkpoint = row_file.parent / "work" / f"{row_file.stem}.pt"
     if not checkpoint.is_file():
         raise SystemExit(f"{row_file} has no checkpoint {checkpoint}: delete the row and run peers.py for it again.")
@@ -94,11 +97,12 @@ def main(command: list[str] | None = None) -> None:
     parser.add_argument("rows", type=Path, help="folder of the rows; of every model its best one is shown")
     parser.add_argument("--data_dir", type=Path, help="the data set of the rows; none for synthetic ensembles")
     parser.add_argument("--fashionformer", type=Path, metavar="FILE.py", help="the file with that peer")
-    parser.add_argument("--photos", type=int, default=6, help="how many (6)")
+    parser.add_argument("--photos", type=positive, default=6, help="how many (6)")
     parser.add_argument("--output", type=Path, required=True, help="the picture, a PNG file")
     arguments = parser.parse_args(command)
 
-    rows = read_rows(arguments.rows)
+    with told_plainly():
+        rows = read_rows(arguments.rows)
     if len(set(map(judged_on, rows))) > 1:
         raise SystemExit(f"The rows of {arguments.rows} are judged on different photos: {set(map(judged_on, rows))}.")
     best: dict[str, Path] = {}

@@ -17,6 +17,7 @@ NAMES = {
     "mask2former": "Mask2Former",
     "maskrcnn": "Mask R-CNN",
 }
+KEYS = {"settings", "figures", "evaluations"}
 
 
 def percent(*names: str) -> Callable[[Row], str]:
@@ -60,8 +61,11 @@ def read_rows(folder: Path) -> list[Row]:
         raise FileNotFoundError(f"There is no row (a JSON file that peers.py wrote) in {folder}.")
     rows = []
     for file in files:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or "evaluations" not in content:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} is not valid JSON: {error}") from error
+        if not isinstance(content, dict) or not content.keys() >= KEYS or content["settings"].get("model") not in NAMES:
             raise ValueError(f"{file} is not a row that peers.py wrote.")
         rows.append(content | {"file": file})
     return sorted(rows, key=lambda row: (judged_on(row), -(row["figures"]["AP_IoU"] or 0)))
@@ -74,8 +78,10 @@ def judged_on(row: Row) -> str:
 
 
 def label(row: Row) -> str:
-    """The model, and what was changed about ours."""
-    return NAMES[row["settings"]["model"]] + "".join(f", {change}" for change in row["settings"]["changes"])
+    """The model, what was changed about it, and the seed where it is another than that of most rows."""
+    settings = row["settings"]
+    seed = [f"seed {settings['seed']}"] if settings["seed"] else []
+    return ", ".join([NAMES[settings["model"]], *settings["changes"], *seed])
 
 
 def format_rows(rows: Sequence[Row]) -> str:

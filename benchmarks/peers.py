@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from command_line import positive, told_plainly
 from peer_ablations import ABLATIONS
 from peer_mask_rcnn import MaskRcnn
 from peer_models import Contestant, Fashionformer, Mask2Former, Ours
@@ -429,11 +430,11 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=CONFIG, help="what all models share")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="fields of FashionDetrConfig")
     parser.add_argument("--ablation", choices=ABLATIONS, help="a part of our model to do without")
-    parser.add_argument("--steps", type=int, default=1000, help="length of the training")
+    parser.add_argument("--steps", type=positive, default=1000, help="length of the training")
     parser.add_argument("--learning_rate", type=float, default=8e-4, help="at its peak")
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and augmentation")
     parser.add_argument("--selection_images", type=int, default=0, help="training photos to judge by instead of val")
-    parser.add_argument("--evaluation_steps", type=int, default=250, help="from one evaluation to the next")
+    parser.add_argument("--evaluation_steps", type=positive, default=250, help="from one evaluation to the next")
     parser.add_argument("--attribute_threshold", type=float, default=ATTRIBUTE_THRESHOLD, help="from which it is named")
     parser.add_argument("--work_dir", type=Path, help="folder of the checkpoint; by default `work` beside the row")
     arguments = parser.parse_args(command)
@@ -442,6 +443,8 @@ def parse(command: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error("a row needs --model and --output")
         if (arguments.data_dir is None) != arguments.synthetic:
             parser.error("a row needs either --data_dir or --synthetic")
+        if bare := [entry for entry in arguments.set if "=" not in entry]:
+            parser.error(f"--set takes NAME=VALUE, found {bare[0]!r}")
         own = [entry for entry in arguments.set if entry.split("=")[0] not in SHARED_FIELDS]
         if (own or arguments.ablation) and arguments.model != "ours":
             parser.error(
@@ -473,22 +476,23 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
 
 def make_row(arguments: argparse.Namespace) -> None:
     """Trains and writes the row, unless it is there already."""
-    settings = read_settings(arguments)
-    if arguments.output.is_file():
-        require_same_settings(arguments.output, json.loads(arguments.output.read_text())["settings"], settings)
-        print(f"{arguments.output} is finished")
-        return
-    config, train, judged = build_data(settings, arguments.data_dir)
-    model, canvas = settings.part(ModelArguments), settings.part(DataArguments).image_size
-    torch.manual_seed(settings.seed)
-    attention = model.attn_implementation or "sdpa"
-    contestant = build_contestant(
-        settings.model, config, canvas, attention=attention, fashionformer=arguments.fashionformer
-    )
-    if arguments.ablation is not None:
-        ABLATIONS[arguments.ablation](contestant.model)
-    if model.backbone_weights is not None:
-        load_backbone_weights(contestant.backbone, model.backbone_weights)
+    with told_plainly():
+        settings = read_settings(arguments)
+        if arguments.output.is_file():
+            require_same_settings(arguments.output, json.loads(arguments.output.read_text())["settings"], settings)
+            print(f"{arguments.output} is finished")
+            return
+        config, train, judged = build_data(settings, arguments.data_dir)
+        model, canvas = settings.part(ModelArguments), settings.part(DataArguments).image_size
+        torch.manual_seed(settings.seed)
+        attention = model.attn_implementation or "sdpa"
+        contestant = build_contestant(
+            settings.model, config, canvas, attention=attention, fashionformer=arguments.fashionformer
+        )
+        if arguments.ablation is not None:
+            ABLATIONS[arguments.ablation](contestant.model)
+        if model.backbone_weights is not None:
+            load_backbone_weights(contestant.backbone, model.backbone_weights)
     work_dir = arguments.work_dir or arguments.output.parent / "work"
     content = run(contestant, train, judged, settings, work_dir / f"{arguments.output.stem}.pt")
     write_row(content, arguments.output)
@@ -497,7 +501,8 @@ def make_row(arguments: argparse.Namespace) -> None:
 def main() -> None:
     arguments = parse()
     if arguments.table is not None:
-        rows = read_rows(arguments.table)
+        with told_plainly():
+            rows = read_rows(arguments.table)
         print(format_rows(rows))
         print(f"\nAP against training time: {draw_curves(rows, arguments.table / 'ap_over_time.png')}")
         return
