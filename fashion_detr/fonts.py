@@ -1,6 +1,7 @@
 """A font for the labels of a picture, in any script that some font of this machine has."""
 
 import logging
+import unicodedata
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ logger = logging.getLogger(__name__)
 
 REGULAR = 400
 DIGITS = "0123456789."  # of the scores
+# Control characters, and those that format text, such as one that has what follows run from right to left: a name could
+# turn the score behind it. Scripts of India and Persia need the two joiners among them.
+UNSEEN = ("Cc", "Cf")
+JOINERS = "\u200c\u200d"
 
 
 def load_font(text: str, size: int) -> ImageFont.FreeTypeFont:
@@ -28,8 +33,10 @@ def load_font(text: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def printable(name: str) -> str:
-    """A name without what no font has: halves of characters, which JSON can hold, and line breaks."""
-    return " ".join(name.encode("utf-8", "replace").decode().split())
+    """A name without what no font has: halves of characters, which JSON can hold, line breaks and what turns text."""
+    whole = name.encode("utf-8", "replace").decode()
+    shown = (sign for sign in whole if sign.isspace() or sign in JOINERS or unicodedata.category(sign) not in UNSEEN)
+    return " ".join("".join(shown).split())
 
 
 def font_properties(names: Iterable[str]) -> "FontProperties | None":

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.optimize import isotonic_regression, linear_sum_assignment
 
-from .fonts import load_font
+from .fonts import load_font, printable
 from .photos_fashion_detr import to_rgb
 from .results_fashion_detr import whole_number
 
@@ -235,15 +235,15 @@ def _visible_parts(shapes: list[_Shape], top_layer: np.ndarray) -> list[np.ndarr
 
 def _all_text(objects: Sequence[dict[str, Any]], max_attributes: int | None) -> str:
     names = [attribute["name"] for entry in objects for attribute in entry["attributes"][:max_attributes]]
-    return "".join([*(entry["label"] for entry in objects), *names])
+    return printable("".join([*(entry["label"] for entry in objects), *names]))
 
 
 def _label(entry: dict[str, Any], max_attributes: int | None, style: _Style) -> _Label:
     """Class and score, and below them the first attributes in smaller text."""
-    title = entry["label"].split() or [""]
+    title = printable(entry["label"]).split() or [""]
     if entry["score"] is not None:
         title[-1] += f" {entry['score']:.2f}"
-    attributes = ", ".join(attribute["name"] for attribute in entry["attributes"][:max_attributes]).split()
+    attributes = printable(", ".join(attribute["name"] for attribute in entry["attributes"][:max_attributes])).split()
     lines = [(line, style.title, INK) for line in _wrap(title, style.title, style.text_width)]
     lines += [(line, style.detail, PALE_INK) for line in _wrap(attributes, style.detail, style.text_width)]
     width = max(round(font.getlength(line)) for line, font, _ in lines)

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor, FashionResult
 from fashion_detr.data.annotations import Vocabulary, read_results
-from fashion_detr.fonts import load_font
+from fashion_detr.fonts import load_font, printable
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
 from fashion_detr.ontology_fashion_detr import CATEGORIES
 from fashion_detr.results_fashion_detr import TRY_ON_GARMENTS
@@ -526,6 +526,15 @@ def test_a_script_without_a_font_is_told(caplog):
     font = load_font("\U000f0000 coat", 30)
     assert bytes(font.getmask("\U000f0000")) != bytes(font.getmask("c")) != bytes(font.getmask("0"))
     assert "No font on this machine has all characters of the labels: \U000f0000 will be" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["\u202ecoat", "co\x00at\x1b", "\ufeffcoat\n"])
+def test_a_name_neither_turns_its_score_nor_shows_what_has_no_shape(name):
+    image = Image.new("RGB", PHOTO[::-1], "grey")
+    entries = [toy()[0] | {"label": label, "attributes": [{"name": label}]} for label in (name, "coat")]
+    odd, plain = (draw_objects(image, [entry]) for entry in entries)
+    assert odd == plain
+    assert printable("\u0915\u094d\u200d\u0937 \u202b") == "\u0915\u094d\u200d\u0937"  # a script that needs its joiner
 
 
 @pytest.mark.parametrize("most", [-1, 1.5])
