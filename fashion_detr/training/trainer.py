@@ -46,6 +46,8 @@ class FashionTrainer(Trainer):
       begins its own average.
     * A run that is resumed at its end takes no further step.
     * `training_minutes` counts what came before a resumed checkpoint too.
+    * `hyperparameter_search` minimises the sum of all figures unless it is told otherwise: give it
+      `direction="maximize", compute_objective=lambda figures: figures["eval_AP_IoU"]`.
 
     Args:
         args: [`~fashion_detr.training.arguments.FashionTrainingArguments`].
