@@ -46,6 +46,9 @@ LEAST_SHARE = (REDUCTIONS[0] / REDUCTIONS[-1]) ** 2
 # shortest, an eighth of the side, tells hems apart that differ by a few hundredths of it.
 OCTAVES = 5
 
+# By the type of backbone, the norm behind its last stage: it makes the pooled output, which a backbone has no use for.
+UNUSED_NORMS = {"bit": "bit.norm", "maskformer-swin": "model.layernorm", "swin": "swin.layernorm"}
+
 
 @dataclass
 class FashionDetrModelOutput(ModelOutput):
@@ -732,9 +735,8 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         super().train(mode)
         if self.config.freeze_backbone_batch_norm:
             freeze_batch_norm(self.backbone)
-        if self.config.backbone_config.model_type == "swin":
-            # The norm behind the last stage makes the pooled output, which a backbone has no use for.
-            self.backbone.swin.layernorm.requires_grad_(False)
+        if (unused := UNUSED_NORMS.get(self.config.backbone_config.model_type)) is not None:
+            self.backbone.get_submodule(unused).requires_grad_(False)
         return self
 
     @can_return_tuple
@@ -802,7 +804,7 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         bottom, right = (-side % REDUCTIONS[-1] for side in pixel_values.shape[-2:])
         canvas = nn.functional.pad(pixel_values, (0, right, 0, bottom))
         feature_maps = self.backbone(canvas).feature_maps
-        _check_feature_maps(feature_maps, canvas.shape[-2:])
+        _check_feature_maps(feature_maps, canvas.shape[-2:], self.backbone.channels)
         return [maps[..., : mask.shape[-2], : mask.shape[-1]] for maps, mask in zip(feature_maps, level_masks)]
 
     def _encode(
@@ -1014,13 +1016,14 @@ def _check_input(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) ->
         raise ValueError(f"`pixel_mask` has to be of shape (B, H, W) = {expected}, found {tuple(pixel_mask.shape)}.")
 
 
-def _check_feature_maps(feature_maps: tuple[torch.Tensor, ...], canvas_size: torch.Size) -> None:
-    found = [tuple(maps.shape[-2:]) for maps in feature_maps]
-    expected = [tuple(side // stride for side in canvas_size) for stride in REDUCTIONS]
+def _check_feature_maps(feature_maps: tuple[torch.Tensor, ...], canvas_size: torch.Size, channels: list[int]) -> None:
+    found = [tuple(maps.shape[1:]) for maps in feature_maps]
+    expected = [(width, *(side // stride for side in canvas_size)) for width, stride in zip(channels, REDUCTIONS)]
     if found != expected:
         raise ValueError(
-            f"The backbone has to yield (B, C, h, w) maps at strides {list(REDUCTIONS)}, here of the sizes {expected}; "
-            f"found {found}. Select them with `out_features` or `out_indices` of `backbone_config`."
+            f"The backbone has to yield maps (B, C, h, w) at strides {list(REDUCTIONS)} with the channels that it says "
+            f"of itself to have, here (C, h, w) = {expected}; found {found}. Select them with `out_features` or "
+            "`out_indices` of `backbone_config`."
         )
 
 

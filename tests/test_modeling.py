@@ -10,9 +10,10 @@ from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, linear, pad
-from transformers import PreTrainedModel, set_seed
+from transformers import BitConfig, MaskFormerSwinConfig, PreTrainedModel, set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation
+from fashion_detr.configuration_fashion_detr import STAGES
 from fashion_detr.modeling_fashion_detr import (
     FashionDetrFusion,
     FashionDetrMemory,
@@ -338,6 +339,23 @@ def test_attention_back_end_can_be_changed(tiny_model):
         assert tiny_model.config._attn_implementation == used
         assert tiny_model.model.stages[0].internal_attention.config._attn_implementation == used
         assert tiny_model.config.backbone_config._attn_implementation == backbone
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        BitConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, num_groups=2, out_features=[*STAGES]),
+        MaskFormerSwinConfig(
+            image_size=64, embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=2, out_features=[*STAGES]
+        ),
+    ],
+    ids=lambda backbone: backbone.model_type,
+)
+def test_every_weight_of_other_backbones_learns(tiny_config, random_labels, backbone):
+    """A weight without a gradient ends training on several processes."""
+    model = build(tiny_config(backbone_config=backbone)).train()
+    model(photos(), **random_labels(model.config, [2, 1], (64, 96))).loss.backward()
+    assert without_gradient(model) == []
 
 
 @pytest.mark.parametrize("backbone", ["resnet", "swin"])
