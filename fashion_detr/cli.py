@@ -11,8 +11,8 @@ import json
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     try:
         status = arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed, as by `>&-`
+            sys.stdout.flush()
         return status
     except CommandError as error:
         _complain(error)
@@ -141,15 +142,30 @@ def predict(arguments: argparse.Namespace) -> int:
                 status = 1
                 continue
             objects, summary = predictor.write_results(image, name, result)
-            if together is not None:
+            if together is not None and not _is_text(place.as_posix()):
+                _complain(f"{name} is left out of --coco {arguments.coco}, which cannot hold its name: it is no UTF-8")
+                status = 1
+            elif together is not None:
                 together.add(place.as_posix(), objects)
-            print(f"{name} -> {result.name}: {summary} ({time.perf_counter() - started:.2f} s)", flush=True)
+            print(
+                f"{_printed(name)} -> {_printed(result.name)}: {summary} ({time.perf_counter() - started:.2f} s)",
+                flush=True,
+            )
     finally:  # also of what was done before an end by Ctrl+C
         if together is not None and together.images:
             _write_together(together, arguments.coco)
     if together is not None and not together.images:
         _complain(f"No photo was done, so there is nothing to write to --coco {arguments.coco}")
     return status
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name consists of whole characters; Python reads what is no UTF-8 as halves of some."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _write_together(together: "PredictedAnnotations", file: Path) -> None:
@@ -198,7 +214,10 @@ class _Predictor:
         try:
             # Pillow's own level, 6, takes as long as half of the model's work and makes a file 8 % smaller.
             draw_objects(image, objects).save(overlay_path, compress_level=2, pnginfo=marks)
-            record_path.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
+            # At once or not at all: a later run replaces only what it knows for a result.
+            unfinished = record_path.with_name(f".{record_path.name}.part")
+            unfinished.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
+            unfinished.replace(record_path)
         except OSError as error:
             raise CommandError(f"The results of {name} cannot be written to {result.parent}: {error}.") from error
         return objects, _summary(objects) if objects else self._why_nothing(outputs, image)
@@ -252,13 +271,16 @@ def _list_photos(paths: Sequence[Path]) -> list[Path]:
 
 def _photos_in(folder: Path) -> list[Path]:
     try:
-        files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
+        shown = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+        files = [file for file in shown if file.is_file()]
     except OSError as error:
         raise CommandError(f"The folder {folder} cannot be read: {error.strerror}.") from error
     named_so = [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES]
     photos = [file for file in named_so if not _is_overlay(file)]
     if overlays := len(named_so) - len(photos):
         _complain(f"In {folder} this command's own overlays are not taken for photos: {overlays}")
+    if lost := [file.name for file in shown if not os.path.exists(file)]:
+        _complain(f"In {folder} these links lead nowhere: {', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}")
     if not photos:
         raise CommandError(f"The folder {folder} holds no photo ({', '.join(PHOTO_SUFFIXES)}).")
     if others := [file.name for file in files if file.suffix.lower() not in PHOTO_SUFFIXES]:
@@ -284,14 +306,17 @@ def _result_names(photos: Sequence[Path]) -> list[str]:
     """A name for the results of each photo: its stem, numbered from the second photo with that stem on."""
     stems = [_shortened(photo.stem) for photo in photos]
     # Some file systems do not tell upper from lower case.
-    folded = {stem.casefold() for stem in stems}
-    taken: set[str] = set()
+    free = {stem.casefold() for stem in stems}  # of these the first photo each gets its own
+    taken = set(free)
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
     names = []
     for stem in stems:
-        name = stem
-        if name.casefold() in taken:
-            numbered = (f"{stem}_{number}" for number in count(2))
-            name = next(other for other in numbered if other.casefold() not in folded | taken)
+        name, folded = stem, stem.casefold()
+        if folded in free:
+            free.remove(folded)
+        else:
+            numbered = (f"{stem}_{number}" for number in numbers[folded])
+            name = next(other for other in numbered if other.casefold() not in taken)
         taken.add(name.casefold())
         names.append(name)
     return names
@@ -551,7 +576,12 @@ def _positive(text: str) -> int:
 
 def _complain(error: Exception | str) -> None:
     """One line on stderr, whatever the message."""
-    print("fashion-detr:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+    print("fashion-detr:", _printed(" ".join(str(error).split())), file=sys.stderr, flush=True)
+
+
+def _printed(name: str) -> str:
+    """With escapes for what a terminal would obey or cannot show: a file may be called anything."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Image processor of Fashion DETR: photos and annotations in, garments with masks and attributes out."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from numbers import Real
 from typing import Any
 
@@ -33,7 +33,10 @@ PARENT_CONTAINMENT = 0.5
 ATTRIBUTE_THRESHOLD = 0.3
 
 # They hold 16-bit values where 8 bits are not enough for what is found.
-WIDE_INTEGERS = (np.int16, np.int32, np.int64, np.uint32, torch.int16, torch.int32, torch.int64)
+WIDE_INTEGERS = (
+    *(np.int16, np.int32, np.int64, np.uint32, np.uint64),
+    *(torch.int16, torch.int32, torch.int64, torch.uint32, torch.uint64),
+)
 
 
 class FashionDetrImageProcessor(TorchvisionBackend):
@@ -141,7 +144,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             if isinstance(image, np.ndarray):
                 # Torch takes neither mirrored views (`[..., ::-1]` makes BGR RGB) nor a foreign byte order.
                 image = np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("="))
-            is_wide = image.dtype in WIDE_INTEGERS and 0 not in image.shape and image.max() > 255
+            is_wide = image.dtype in WIDE_INTEGERS and 0 not in image.shape and np.asarray(image).max() > 255
             if is_wide or image.dtype in (np.uint16, torch.uint16):
                 image = (np.asarray(image) // 257).astype(np.uint8)
             elif image.dtype in (np.bool_, torch.bool):
@@ -180,6 +183,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 )
             height, width = self._placed_size(image.shape[-2:], size, do_resize)
             if (height, width) != tuple(image.shape[-2:]):
+                if 1 in (height, width):  # torch cannot resize bytes to one row or column
+                    image = image.float()
                 image = self.resize(image, SizeDict(height=height, width=width), resample=resample)
             image = self.rescale_and_normalize(image, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
             canvas = image.new_zeros(image.shape[0], size.height, size.width)
@@ -225,6 +230,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 'Every image needs {"image_id": ..., "annotations": [...]}, found '
                 f"{sorted(annotation) if isinstance(annotation, dict) else type(annotation).__name__}."
             )
+        if not isinstance(annotation["annotations"], (list, tuple)):
+            raise ValueError(f"'annotations' has to be a list, found {annotation['annotations']!r}.")
         instances, masks = decode_instances(annotation, image_size)
         classes = torch.zeros(len(instances), dtype=torch.int64)
         attributes = torch.zeros(len(instances), config.num_attributes)
@@ -233,8 +240,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             if "category_id" not in instance:
                 raise ValueError(f"There is no 'category_id' in {where}.")
             classes[row] = known_index(class_index, instance["category_id"], "category", where)
-            for attribute_id in instance.get("attribute_ids") or ():
-                attributes[row, known_index(attribute_index, attribute_id, "attribute", where)] = 1
+            attributes[row, known_attributes(attribute_index, instance.get("attribute_ids"), where)] = 1
 
         height, width = self._placed_size(image_size, size, do_resize)
         canvas = torch.zeros(len(instances), size.height, size.width)
@@ -459,11 +465,17 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             inside = probability > mask_threshold
             union = torch.where(inside, 1, probability).sum(1)
             quality = (probability * inside).sum(1) / union.clamp(min=1)
+            scores = classes.float().cpu().sigmoid() * quality[:, None]
+            if scores.isnan().any():
+                logger.warning_once(
+                    "The model's output has values that are no numbers (NaN), so objects get a score of 0. Half "
+                    "precision can do that: load the model with `dtype=torch.float32`, or torch.bfloat16."
+                )
             yield {
                 "mask_logits": masks,
                 "valid_size": valid_size,
-                "scores": classes.float().cpu().sigmoid() * quality[:, None],
-                "attributes": attributes.float().cpu().sigmoid(),
+                "scores": scores.nan_to_num(0),
+                "attributes": attributes.float().cpu().sigmoid().nan_to_num(0),
             }
 
     @staticmethod
@@ -531,13 +543,24 @@ def _check_top_k(top_k: Any) -> None:
 
 def known_index(index: dict[int, int], dataset_id: int, kind: str, where: str) -> int:
     """The index of a data set's own id; raises `ValueError` for one that the vocabulary does not have."""
-    if dataset_id not in index:
+    number = whole_number(dataset_id)
+    key = dataset_id if number is None else number
+    if not isinstance(key, Hashable) or key not in index:
         known = f"{len(index)} of them, from {min(index)} to {max(index)}" if index else "none"
         raise ValueError(
-            f"Unknown {kind} id {dataset_id} in {where}: the vocabulary has {known}. Is `config` the configuration of "
-            "the model that is trained on this data?"
+            f"Unknown {kind} id {dataset_id!r} in {where}: the vocabulary has {known}. Is `config` the configuration "
+            "of the model that is trained on this data?"
         )
-    return index[dataset_id]
+    return index[key]
+
+
+def known_attributes(index: dict[int, int], dataset_ids: Sequence[int] | None, where: str) -> list[int]:
+    """The indices of an annotation's attributes; raises `ValueError` for what is no list of known ones."""
+    if dataset_ids is None:
+        return []
+    if not isinstance(dataset_ids, (list, tuple, set, np.ndarray, torch.Tensor)):
+        raise ValueError(f"'attribute_ids' of {where} has to be a list, found {dataset_ids!r}.")
+    return [known_index(index, dataset_id, "attribute", where) for dataset_id in dataset_ids]
 
 
 def _carriable(label_id: int, config: FashionDetrConfig) -> torch.Tensor:

@@ -1,10 +1,11 @@
 """Results of Fashion DETR: the layered objects of one photo, and what people and other programs make of them."""
 
 import json
+import math
 import operator
+import reprlib
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,15 @@ class FashionResult(list):
             super().__setitem__(position, before)
             raise
 
+    def __eq__(self, other) -> bool:
+        """Whether the other list has equal objects, pixel by pixel, and, if it is a result, of a photo as large."""
+        if not isinstance(other, list) or len(self) != len(other):
+            return False
+        return getattr(other, "image_size", self.image_size) == self.image_size and all(map(_are_equal, self, other))
+
+    def __ne__(self, other) -> bool:
+        return not self == other
+
     def _check_entry(self, position: int, entry: dict[str, Any]) -> None:
         """Raises `ValueError` where an object does not fit the photo, or names a parent that there is not."""
         if not isinstance(entry, dict) or not entry.keys() >= {"label", "mask", "parent"}:
@@ -169,6 +179,10 @@ class FashionResult(list):
             raise ValueError(
                 f"The mask of object {position} ({entry['label']!r}) is {found}, but its photo is "
                 f"{_by(self.image_size)} (height x width)."
+            )
+        if mask.dtype != torch.bool:
+            raise ValueError(
+                f"The mask of object {position} ({entry['label']!r}) has to be boolean, found {mask.dtype}."
             )
         is_position = isinstance(parent, (int, np.integer)) and parent in range(len(self))
         if parent is not None and (parent == position or not is_position):
@@ -493,6 +507,17 @@ class FashionResult(list):
         return photo
 
 
+def _are_equal(one: Any, other: Any) -> bool:
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one is other
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[field])
+        if isinstance(value, torch.Tensor) and isinstance(other[field], torch.Tensor)
+        else value == other[field]
+        for field, value in one.items()
+    )
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"JSON has no {name}, and no number of a result is one.")
 
@@ -503,6 +528,10 @@ def _side(value: Any) -> int:
     return value
 
 
+def _are_numbers(values: list) -> bool:
+    return all(type(value) in (int, float) and math.isfinite(value) for value in values)
+
+
 def _read_object(position: int, entry: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
     """One of JSON's objects; raises `ValueError`, or what a field of another kind makes Python raise."""
     segmentation, found = entry["segmentation"], {field: entry[field] for field in _JSON_FIELDS}
@@ -510,11 +539,19 @@ def _read_object(position: int, entry: dict[str, Any], image_size: tuple[int, in
     size = tuple(_side(side) for side in segmentation["size"])
     if size != image_size:  # before so much memory is asked for
         raise ValueError(f"The mask of {name} is {_by(size)}, but its photo is {_by(image_size)} (height x width).")
-    if not isinstance(found["attributes"], list) or not isinstance(found["score"], (int, float, NoneType)):
-        raise ValueError(
-            f"The 'attributes' of {name} have to be a list and its 'score' a number, found "
-            f"{found['attributes']!r} and {found['score']!r}."
-        )
+    box, attributes = found["bbox"], found["attributes"]
+    are_named = isinstance(attributes, list) and all(
+        isinstance(one, dict) and isinstance(one.get("name"), str) for one in attributes
+    )
+    for field, is_sound, wanted in (
+        ("label", isinstance(found["label"], str), "a text"),
+        ("label_id", type(found["label_id"]) is int, "a whole number"),
+        ("score", found["score"] is None or _are_numbers([found["score"]]), "a number or null"),
+        ("bbox", isinstance(box, list) and len(box) == 4 and _are_numbers(box), "a list of four numbers"),
+        ("attributes", are_named, "a list of objects with a 'name'"),
+    ):
+        if not is_sound:
+            raise ValueError(f"The {field!r} of {name} has to be {wanted}, found {reprlib.repr(found[field])}.")
     return found | {"mask": torch.from_numpy(decode_mask(segmentation))}
 
 

@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from transformers import ResNetConfig
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
-from fashion_detr.cli import main
+from fashion_detr.cli import _result_names, main
 from fashion_detr.data.annotations import Vocabulary, read_ground_truth
 from fashion_detr.visualization import COLOURS, contact_sheet, draw_objects
 
@@ -170,6 +170,27 @@ def test_a_name_that_cannot_be_printed_stops_nothing(model_folder, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr and "File name too long" in done.stderr
     assert len(list((tmp_path / "out").glob("*.json"))) == 2 == done.stdout.count("\n")
     assert "\\u0444\\u043e\\u0442\\u043e.jpg -> " in done.stdout
+
+
+def test_names_that_a_terminal_would_obey_or_a_file_cannot_hold(model_folder, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    photo().save(folder / "\x1b[31mred\nline.jpg")
+    photo().save(os.fsencode(folder) + b"/caf\xe9.jpg")
+    (folder / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert run(model_folder, tmp_path / "out", folder, options=("--coco", str(tmp_path / "all.json"))) == 1
+    printed = capsys.readouterr()
+    assert r"\x1b[31mred\nline.jpg -> \x1b[31mred\nline: " in printed.out and "\x1b" not in printed.out + printed.err
+    assert r"caf\udce9.jpg is left out of --coco" in printed.err and "links lead nowhere: lost.jpg" in printed.err
+    assert len(read_ground_truth(tmp_path / "all.json")[1]) == 1
+    assert len(list((tmp_path / "out").iterdir())) == 4, "two results of two photos, and nothing unfinished"
+
+
+def test_thousands_of_photos_of_one_name_are_numbered_at_once():
+    photos = [Path(f"{number}/look.jpg") for number in range(20_000)]
+    names = _result_names([*photos, Path("look_3.jpg"), Path("LOOK.png")])
+    assert names[:3] == ["look", "look_2", "look_4"] and names[-2:] == ["look_3", "LOOK_20002"]
+    assert len({name.casefold() for name in names}) == len(names)
 
 
 def white_png(width: int, height: int) -> bytes:

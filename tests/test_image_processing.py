@@ -102,6 +102,8 @@ def test_all_kinds_of_input_agree(tmp_path):
         image.transpose(2, 0, 1),
         image.astype(np.uint16) * 257,
         image.astype(np.int32) * 257,
+        image.astype(np.uint64) * 257,
+        torch.from_numpy(image.astype(np.uint32) * 257),
         (image.astype(np.uint16) * 257).astype(">u2"),
         np.ascontiguousarray(image[:, ::-1, ::-1])[:, ::-1, ::-1],  # a mirrored photo of OpenCV, put right
         str(tmp_path / "photo.png"),
@@ -212,6 +214,14 @@ def test_a_button_survives_a_large_reduction():
     assert batch.mask_labels[0].sum() == pytest.approx(4 * 0.064**2, rel=0.1)
 
 
+@pytest.mark.parametrize("canvas", [(1, 1), (1, 2), (2, 1), (1, 64)])
+def test_a_side_of_one_pixel(canvas):
+    """Where torch cannot resize bytes."""
+    size = dict(zip(("height", "width"), canvas))
+    batch = FashionDetrImageProcessor(size=size)(Image.fromarray(pixels()), annotations=annotate())
+    assert batch.pixel_values[0].shape == (3, *canvas) and batch.pixel_values[0].isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -223,11 +233,35 @@ def test_a_button_survives_a_large_reduction():
         ({"segmentation": {"size": [30, 50], "counts": [1400]}}, "= 1500 pixels, found 1400"),
         ({"segmentation": {"size": [30, 50], "counts": "PPPPPPPPPPPPPP0"}}, "of annotation 12 of image 77: exp"),
         ({"segmentation": np.ones((30, 51))}, "30 x 51"),
+        ({"segmentation": np.full((30, 50), 255)}, "from 0, outside, to 1, inside; found 255 to 255"),
+        ({"segmentation": np.full((30, 50), np.nan)}, "inside; found nan to nan"),
+        ({"segmentation": np.ones((30, 50)).tolist()}, "a list of 30 rows of 50 values: make an array of it"),
+        ({"segmentation": [1, 1, 20, 1, 20, 20]}, "polygons .*, found .1, 1, 20"),
+        (
+            {"segmentation": [[1, 1, 20, float("nan"), 20, 20]]},
+            "12 of image 77 has coordinates beyond 131072",
+        ),
+        ({"segmentation": [[1, 1, 20, 1e30, 20, 20]]}, "coordinates beyond 131072 pixels"),
+        ({"segmentation": [["a", 1, 20, 1, 20, 20]]}, "annotation 12 of image 77 has to consist of numbers"),
+        ({"segmentation": {"counts": [1500]}}, "needs a 'size' .height, width. and 'counts', found 'counts'"),
+        ({"segmentation": {"size": [30, 50]}}, "needs a 'size'"),
+        ({"attribute_ids": 115}, "'attribute_ids' of annotation 12 of image 77 has to be a list, found 115"),
+        ({"category_id": [1]}, "category id .1. in annotation 12"),
+        ({"category_id": "1"}, "category id '1' in annotation 12"),
+        ({"iscrowd": "0"}, "'iscrowd' has to be 0 or 1, found the text '0'"),
     ],
 )
 def test_wrong_annotations_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
         processor()(pixels(), annotations=annotate(**fields))
+
+
+def test_numbers_of_other_libraries_are_ids():
+    plain = processor()(pixels(), annotations=annotate())
+    ids = {"category_id": torch.tensor(annotate()["annotations"][0]["category_id"])}
+    ids["attribute_ids"] = torch.tensor(annotate()["annotations"][0]["attribute_ids"])
+    for name in ("class_labels", "attribute_labels"):
+        assert torch.equal(processor()(pixels(), annotations=annotate(**ids))[name][0], plain[name][0])
 
 
 def test_one_annotation_an_image():
@@ -341,6 +375,14 @@ def test_thresholds_that_cannot_be_are_refused(name, value):
         for of_images, sizes in ((outputs, [PHOTO]), (none, [])):
             with pytest.raises(ValueError, match=message):
                 call(of_images, target_sizes=sizes, **{name: value})
+
+
+def test_outputs_that_are_no_numbers_are_noticed(caplog):
+    outputs = outfit_outputs()
+    outputs.masks_queries_logits[:] = float("nan")
+    assert processor().post_process_fashion(outputs, [PHOTO], threshold=0.5) == [[]]
+    assert all(entry["score"] == 0 for entry in processor().post_process_coco(outputs, [PHOTO])[0])
+    assert "no numbers (NaN)" in caplog.text
 
 
 def test_the_ends_of_thresholds_and_numbers_of_numpy_are_taken():

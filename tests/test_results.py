@@ -192,6 +192,7 @@ def test_what_does_not_fit_is_neither_added_nor_put_in_place():
         (thing("pocket", box(0, 0, 4, 4), parent=99), r"the position of another one, 0 to 8, found 99"),
         ({"label": "pocket"}, "a dictionary with 'label', 'mask' and 'parent' at least, found one with 'label'"),
         (thing("pocket", box(0, 0, 4, 4)) | {"mask": None}, "is no tensor, but NoneType"),
+        (thing("pocket", box(0, 0, 4, 4).float()), r"'pocket'. has to be boolean, found torch\.float32"),
         ("pocket", "found str"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -303,6 +304,11 @@ def test_json_that_editors_and_other_programs_made():
         ('"attributes": [', '"attributes": null, "other": ['),
         ('"score": ', '"score": NaN, "other": '),
         ('"score": ', '"score": "high", "other": '),
+        ('"score": ', '"score": 1e999, "other": '),
+        ('"bbox": ', '"bbox": null, "other": '),
+        ('"label": ', '"label": 5, "other": '),
+        ('"label_id": ', '"label_id": "a", "other": '),
+        ('"attributes": [', '"attributes": [1, '),
         ('"objects": ', '"objects": ' + 100_000 * "["),
     ],
 )
@@ -311,6 +317,16 @@ def test_json_that_is_no_result_is_a_value_error(old, new):
     assert old in text
     with pytest.raises(ValueError, match=r"JSON|has to be|have to be|sides of a photo|but its photo is"):
         FashionResult.from_json(text.replace(old, new))
+
+
+def test_results_are_equal_pixel_by_pixel():
+    result = toy(threshold=0.6, attribute_threshold=0.2)
+    same = FashionResult.from_json(result.to_json())
+    assert result == same == copy.deepcopy(result) == list(same)
+    assert (result != same) is False
+    same[0]["mask"][0, 0] ^= True
+    assert result != same and toy(threshold=0.999) == [] != result
+    assert result != result.keep(range(len(result) - 1)) and result != FashionResult([], (3, 4))
 
 
 def test_printed_it_is_a_line_an_object():

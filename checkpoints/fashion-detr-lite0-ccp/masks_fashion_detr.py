@@ -19,6 +19,9 @@ try:
 except ImportError:  # only annotations need it
     coco_mask = None
 
+# In pixels; no photo has longer sides. The rasteriser's memory grows with the length of an outline, and it crashes on
+# what is no number.
+LARGEST_SIDE = 2**17
 # Full-size masks are computed so many pixels at a time, as floats that stay in the processor's cache.
 PIXELS_PER_CHUNK = 256_000
 # With outlines in more than this share of its cells a mask is noise, and faster to compute as a whole.
@@ -26,8 +29,13 @@ LONGEST_OUTLINE = 0.25
 
 
 def is_crowd(annotation: Mapping[str, Any]) -> bool:
-    """Whether its mask shows a crowd, which is neither learnt nor counted; pandas' NaN says nothing of it."""
+    """
+    Whether its mask shows a crowd, which is neither learnt nor counted; pandas' NaN says nothing of it. Raises
+    ValueError for a text, which would be true whatever it says.
+    """
     value = annotation.get("iscrowd")
+    if isinstance(value, str):
+        raise ValueError(f"'iscrowd' has to be 0 or 1, found the text {value!r}.")
     return bool(value) and value == value
 
 
@@ -185,21 +193,31 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
     Args:
         segmentation:
             Polygons (lists of x, y, x, y, ... in pixels), `{"size", "counts"}` with a list (uncompressed) or a string
-            (compressed), or an array.
+            (compressed), or an array of 0 to 1.
         image_size:
             Height and width of the image.
         where:
             What the mask belongs to, for the error message.
 
     Raises:
-        ValueError: a size other than the image's, broken run lengths, or no polygon of three points.
+        ValueError: a size other than the image's, broken run lengths, values outside 0..1, or no polygon of three
+            points.
         ImportError: pycocotools is missing and the mask consists of polygons.
     """
     height, width = image_size
     if isinstance(segmentation, (np.ndarray, torch.Tensor)):
         _check_size(tuple(segmentation.shape), (height, width), where)
-        return np.asarray(segmentation, dtype=np.float32)
+        if isinstance(segmentation, torch.Tensor):
+            segmentation = segmentation.detach().float().cpu()
+        mask = np.asarray(segmentation, dtype=np.float32)
+        if mask.size and not (mask.min() >= 0 and mask.max() <= 1):  # NaN is neither
+            found = f"{mask.min():g} to {mask.max():g}"
+            raise ValueError(f"The mask of {where} has to have values from 0, outside, to 1, inside; found {found}.")
+        return mask
     if isinstance(segmentation, dict):
+        if not isinstance(segmentation.get("size"), Sequence) or "counts" not in segmentation:
+            found = ", ".join(f"{key!r}: {reprlib.repr(value)}" for key, value in segmentation.items())
+            raise ValueError(f"The mask of {where} needs a 'size' [height, width] and 'counts', found {found}.")
         _check_size(tuple(segmentation["size"]), (height, width), where)
         try:
             return decode_mask(segmentation).astype(np.float32)
@@ -209,14 +227,39 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
         raise ValueError(
             f"The mask of {where} has to be polygons, run lengths or an array, found {type(segmentation).__name__}."
         )
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
-    if not polygons:
-        raise ValueError(
-            f"The mask of {where} has no polygon of at least three points (6 numbers: x, y, x, y, x, y); found "
-            f"polygons of {[len(polygon) for polygon in segmentation]} numbers."
-        )
+    polygons = [polygon.tolist() for polygon in enclosing_polygons(segmentation, image_size, where)]
     _require_pycocotools()
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(np.float32)
+
+
+def enclosing_polygons(segmentation: list, image_size: Sequence[int], where: str) -> list[np.ndarray]:
+    """
+    The polygons of a mask that have at least three points, each as x, y, x, y, ... float64.
+
+    Raises:
+        ValueError: there is none, or something else than lists of numbers that lie on a photo or near it.
+    """
+    if not all(isinstance(polygon, (list, tuple, np.ndarray)) for polygon in segmentation):
+        found = reprlib.repr(segmentation)
+        raise ValueError(f"The mask of {where} has to be polygons [[x1, y1, x2, y2, ...], ...], found {found}.")
+    height, width = image_size
+    if len(segmentation) == height and all(len(row) == width for row in segmentation):
+        raise ValueError(f"The mask of {where} is a list of {height} rows of {width} values: make an array of it.")
+    try:
+        polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"A polygon of {where} has to consist of numbers: {error}.") from error
+    large = [polygon for polygon in polygons if polygon.ndim == 1 and len(polygon) >= 6 and len(polygon) % 2 == 0]
+    if not large:
+        raise ValueError(
+            f"The mask of {where} has no polygon of at least three points (6 numbers: x, y, x, y, x, y); found "
+            f"polygons of {[len(polygon) for polygon in polygons]} numbers."
+        )
+    for polygon in large:
+        if not (np.abs(polygon) <= LARGEST_SIDE).all():
+            found = reprlib.repr(polygon.tolist())
+            raise ValueError(f"A polygon of {where} has coordinates beyond {LARGEST_SIDE} pixels, or none: {found}.")
+    return large
 
 
 def _require_pycocotools() -> None:

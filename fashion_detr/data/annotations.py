@@ -26,14 +26,13 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..masks_fashion_detr import is_crowd, mask_runs
+from ..masks_fashion_detr import LARGEST_SIDE, is_crowd, mask_runs
 from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
 logger = logging.getLogger(__name__)
 
 _RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")
 SHOWN = 5  # cases that a message names before it only counts
-LARGEST_SIDE = 2**17  # pixels; no photo has more, and the rasteriser's memory grows with the length of the outline
 _ENTRY_FIELDS = {"id": int, "name": str, "supercategory": str | None}
 FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in their entries
     "categories": _ENTRY_FIELDS,

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..masks_fashion_detr import is_crowd
+from ..masks_fashion_detr import LARGEST_SIDE, is_crowd
 from .annotations import (
     FIELDS,
-    LARGEST_SIDE,
     SHOWN,
     box_fault,
     compressed_rle,

@@ -9,7 +9,7 @@ from datasets import Dataset, Image
 from torch.utils.data import DataLoader, Subset
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..image_processing_fashion_detr import FashionDetrImageProcessor, known_index
+from ..image_processing_fashion_detr import FashionDetrImageProcessor, known_attributes, known_index
 from ..masks_fashion_detr import encode_mask
 from ..photos_fashion_detr import DAMAGED, to_rgb
 from .annotations import compressed_rle
@@ -149,8 +149,7 @@ class FashionDataset(torch.utils.data.Dataset):
         for row, annotation in enumerate(instance.annotation for instance in scene.instances):
             where = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
             class_labels[row] = known_index(self._class_index, annotation["category_id"], "category", where)
-            for attribute_id in annotation.get("attribute_ids") or ():
-                attribute_labels[row, known_index(self._attribute_index, attribute_id, "attribute", where)] = 1
+            attribute_labels[row, known_attributes(self._attribute_index, annotation.get("attribute_ids"), where)] = 1
         return {
             "pixel_values": pixel_values,
             "pixel_mask": pixel_mask,

@@ -17,9 +17,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torchvision.transforms.v2 import functional as tvF
 
-from ..masks_fashion_detr import decode_segmentation, is_crowd
+from ..masks_fashion_detr import decode_segmentation, enclosing_polygons, is_crowd
 from ..photos_fashion_detr import to_rgb
-from .annotations import encloses_area
 
 # An example is {"image": PIL image or uint8 array (H, W, 3), "image_id": int, "annotations": Fashionpedia's dicts}.
 Example = dict[str, Any]
@@ -195,17 +194,14 @@ def _place_mask(
 ) -> tuple[np.ndarray, int, int]:
     """Shares of a box that holds the mask as it is placed but not mirrored, and the box's top and left."""
     if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if encloses_area(polygon)]
-        if polygons:
-            return _draw_polygons(polygons, placement)
+        return _draw_polygons(enclosing_polygons(segmentation, size, where), placement)
     return _resize_mask(decode_segmentation(segmentation, size, where), placement)
 
 
-def _draw_polygons(polygons: list[list[float]], placement: Placement) -> tuple[np.ndarray, int, int]:
+def _draw_polygons(polygons: list[np.ndarray], placement: Placement) -> tuple[np.ndarray, int, int]:
     top, left, height, width = placement.window
     size = np.array([placement.size[1], placement.size[0]])  # x, y, as the points
-    points = [np.asarray(polygon, dtype=np.float64).reshape(-1, 2) for polygon in polygons]
-    points = [(polygon - (left, top)) * (size / (width, height)) for polygon in points]
+    points = [(polygon.reshape(-1, 2) - (left, top)) * (size / (width, height)) for polygon in polygons]
     corners = np.concatenate(points)
     low = np.floor(corners.min(axis=0)).clip(0, size).astype(int)
     high = np.ceil(corners.max(axis=0)).clip(0, size).astype(int)

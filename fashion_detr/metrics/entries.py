@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..masks_fashion_detr import is_crowd, run_lengths
+from ..masks_fashion_detr import LARGEST_SIDE, is_crowd, run_lengths
 
 
 @dataclass(slots=True)
@@ -175,11 +175,12 @@ def _read_rle(rle: Mapping[str, Any], where: str) -> dict[str, Any]:
     counts, size = _get(rle, "counts", where), _get(rle, "size", where)
     if not isinstance(counts, (bytes, str)):
         raise mistake(where, "RLE's counts", f"a {type(counts).__name__}", "compressed: bytes or str")
-    if len(size) != 2:
-        raise mistake(where, "RLE's size", list(size), "[height, width]")
-    if type(size) is list and type(size[0]) is int and type(size[1]) is int:
-        return rle
-    return {"size": [_read_integer(side, "RLE's size", where) for side in size], "counts": counts}
+    if not isinstance(size, Sequence | np.ndarray) or len(size) != 2:
+        raise mistake(where, "RLE's size", size, "[height, width]")
+    sides = [_read_integer(side, "RLE's size", where) for side in size]
+    if not all(0 <= side <= LARGEST_SIDE for side in sides):  # beyond it pycocotools would crash
+        raise mistake(where, "RLE's size", sides, f"sides from 0 to {LARGEST_SIDE} pixels")
+    return rle if size == sides and type(size) is list else {"size": sides, "counts": counts}
 
 
 def _require_one_size(instances: Sequence[Instance]) -> None:
