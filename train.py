@@ -52,6 +52,11 @@ def main(arguments: list[str]) -> None:
     except (ImportError, OSError, StrictDataclassError, ValueError) as error:
         sys.exit(f"train.py: {error}")  # the person's to put right: said without a traceback
     trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    if trainer.args.enable_jit_checkpoint and trainer.state.global_step < trainer.state.max_steps:
+        sys.exit(
+            f"train.py: stopped by a signal at step {trainer.state.global_step} of {trainer.state.max_steps}; the same "
+            "command with `--resume_from_checkpoint true` goes on"
+        )
     minutes = trainer.training_minutes
     logger.info("Training took %.1f minutes", minutes)
 
@@ -95,14 +100,31 @@ def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset, DataA
     train, selection, final = build_datasets(data_args, args, model.config, processor)
     logger.info("Images: %d to learn from, %d held out for the final figures", len(train), len(final))
 
-    trainer = FashionTrainer(
-        model=model, args=args, train_dataset=train, eval_dataset=selection, processing_class=final.processor
-    )
+    batch = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and len(train) < batch:
+        raise ValueError(f"`dataloader_drop_last` leaves no batch: there are {len(train)} images for one of {batch}.")
+    try:
+        trainer = FashionTrainer(
+            model=model, args=args, train_dataset=train, eval_dataset=selection, processing_class=final.processor
+        )
+        require_usable(trainer)
+    except (RuntimeError, TypeError) as error:  # of packages that are not there, and schedules that need more options
+        raise ValueError(str(error)) from error
     args.resume_from_checkpoint = checkpoint_to_resume(args)
     if args.should_save:
         forget_results(Path(args.output_dir))
         write_record(Path(args.output_dir), given_options(arguments, DEFAULT_CONFIG), args.world_size)
     return trainer, final, data_args
+
+
+def require_usable(trainer: FashionTrainer) -> None:
+    """Makes optimiser and schedule on trial, which raise what they find wrong with their options."""
+    args = trainer.args
+    if args.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+    if not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:  # which make them of a model in parts
+        trainer.create_optimizer_and_scheduler(num_training_steps=max(args.max_steps, 1))
+        trainer.optimizer = trainer.lr_scheduler = None
 
 
 def use_all_cores(args: FashionTrainingArguments) -> None:
@@ -261,17 +283,24 @@ def checkpoint_to_resume(args: FashionTrainingArguments) -> str | None:
                 f"`resume_from_checkpoint`: {choice} cannot be gone on from, {reason}. `true` takes the last complete "
                 f"checkpoint in {args.output_dir}."
             )
-        return with_average(Path(choice), args)
+        return with_its_parts(Path(choice), args)
     last = last_sound_checkpoint(Path(args.output_dir)) if Path(args.output_dir).is_dir() else None
     if last is None:
         logger.warning("There is no checkpoint in %s: starting from the beginning", args.output_dir)
         return None
     logger.info("Going on from %s", last)
-    return with_average(last, args)
+    return with_its_parts(last, args)
 
 
-def with_average(checkpoint: Path, args: FashionTrainingArguments) -> str:
-    """The checkpoint, which has averaged weights if the run needs them. Raises ValueError if it does not."""
+def with_its_parts(checkpoint: Path, args: FashionTrainingArguments) -> str:
+    """
+    The checkpoint, which has averaged weights if the run needs them: raises ValueError if it does not. Warns of one
+    that has no more than weights.
+    """
+    if not args.deepspeed and not (checkpoint / "scheduler.pt").is_file():  # DeepSpeed has files of its own
+        logger.warning(
+            "%s has weights alone (`save_only_model`): the optimiser and the learning rate begin anew", checkpoint
+        )
     if args.ema_decay and not (checkpoint / AVERAGE_FILE).is_file():
         raise ValueError(
             f"`resume_from_checkpoint`: {checkpoint} has no averaged weights, it was made without `ema_decay`. Go on "

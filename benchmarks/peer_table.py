@@ -59,16 +59,20 @@ def read_rows(folder: Path) -> list[Row]:
     files = sorted(folder.glob("*.json"))
     if not files:
         raise FileNotFoundError(f"There is no row (a JSON file that peers.py wrote) in {folder}.")
-    rows = []
-    for file in files:
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file} is not valid JSON: {error}") from error
-        if not isinstance(content, dict) or not content.keys() >= KEYS or content["settings"].get("model") not in NAMES:
-            raise ValueError(f"{file} is not a row that peers.py wrote.")
-        rows.append(content | {"file": file})
+    rows = [read_row(file) | {"file": file} for file in files]
     return sorted(rows, key=lambda row: (judged_on(row), -(row["figures"]["AP_IoU"] or 0)))
+
+
+def read_row(file: Path) -> Row:
+    """A row's content. Raises ValueError for what is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not valid JSON: {error}") from error
+    is_row = isinstance(content, dict) and content.keys() >= KEYS and isinstance(content["settings"], dict)
+    if not is_row or content["settings"].get("model") not in NAMES:
+        raise ValueError(f"{file} is not a row that peers.py wrote.")
+    return content
 
 
 def judged_on(row: Row) -> str:

@@ -34,7 +34,7 @@ from command_line import positive, told_plainly
 from peer_ablations import ABLATIONS
 from peer_mask_rcnn import MaskRcnn
 from peer_models import Contestant, Fashionformer, Mask2Former, Ours
-from peer_table import draw_curves, format_rows, read_rows
+from peer_table import draw_curves, format_rows, read_row, read_rows
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
@@ -479,7 +479,7 @@ def make_row(arguments: argparse.Namespace) -> None:
     with told_plainly():
         settings = read_settings(arguments)
         if arguments.output.is_file():
-            require_same_settings(arguments.output, json.loads(arguments.output.read_text())["settings"], settings)
+            require_same_settings(arguments.output, read_row(arguments.output)["settings"], settings)
             print(f"{arguments.output} is finished")
             return
         config, train, judged = build_data(settings, arguments.data_dir)

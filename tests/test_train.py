@@ -34,7 +34,7 @@ from fashion_detr.data.dataset import FashionDataset, as_rle, collate
 from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.arguments import FashionTrainingArguments, given_options, parse_arguments
 from fashion_detr.training.backbone_weights import load_backbone_weights
-from fashion_detr.training.checkpoints import seal
+from fashion_detr.training.checkpoints import fault, seal
 from fashion_detr.training.run_record import write_record
 from fashion_detr.training.trainer import FashionTrainer, parameter_groups
 
@@ -331,6 +331,65 @@ def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script
             train_script.main([slip, "--use_cpu", "--output_dir", str(tmp_path)])
         assert str(stop.value).startswith("train.py: ") and message in str(stop.value)
     assert (tmp_path / "config.yaml").read_text() == "max_steps: 9\n" and (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--optim lion_32bit", "bitsandbytes"),
+        ("--lr_scheduler_type cosine_with_min_lr", "min_lr"),
+        ("--lr_scheduler_type warmup_stable_decay", "num_decay_steps"),
+        ('--gradient_checkpointing true --gradient_checkpointing_kwargs {"use_reentrant":true}', "use_reentrant=False"),
+        ("--dataloader_drop_last true --per_device_train_batch_size 3", "there are 2 images for one of 3"),
+        ("--per_device_eval_batch_size 0", "`per_device_eval_batch_size` has to be a whole number from 1 on, found 0"),
+        ("--gradient_accumulation_steps 0", "from 1 on, found 0"),
+        ("--dataloader_persistent_workers true", "needs `dataloader_num_workers` above 0"),
+        ("--max_steps -5", "A run needs a length"),
+        ("--max_steps -1 --num_train_epochs 0", "A run needs a length"),
+        ("--learning_rate nan", "`learning_rate` has to be a number from 0 on, found nan"),
+        ("--debug underflow_overflow", "truth values of masks"),
+    ],
+)
+def test_a_slip_leaves_the_last_run_as_it_is(tmp_path, train_script, options, message):
+    """Which transformers would find when the results of the run before were gone."""
+    for file in ("metrics.json", "config.yaml"):
+        (tmp_path / file).write_text("{}")
+    images = ["--synthetic_train_images", "2", "--synthetic_eval_images", "1"]
+    with pytest.raises(SystemExit, match=message):
+        train_script.main(["--use_cpu", "--output_dir", str(tmp_path), *images, *options.split()])
+    assert (tmp_path / "metrics.json").read_text() == (tmp_path / "config.yaml").read_text() == "{}"
+
+
+def test_options_that_are_enumerations_are_recorded():
+    options = given_options(["--fsdp", "full_shard", "--eval_strategy", "steps"], ROOT / "configs" / "demo.yaml")
+    assert yaml.safe_load(yaml.safe_dump(options))["eval_strategy"] == "steps"
+
+
+def test_a_checkpoint_made_after_a_signal_is_gone_on_from(tmp_path):
+    """transformers marks it as incomplete until it is sealed."""
+    (tmp_path / "checkpoint-is-incomplete.txt").touch()
+    (tmp_path / "model.safetensors").touch()
+    seal(tmp_path)
+    (tmp_path / "checkpoint-is-incomplete.txt").unlink()
+    assert fault(tmp_path) is None
+
+
+def test_a_checkpoint_of_weights_alone_is_told(tmp_path, train_script, caplog):
+    (tmp_path / "checkpoint-3").mkdir()
+    seal(tmp_path / "checkpoint-3")
+    options = FashionTrainingArguments(output_dir=str(tmp_path), use_cpu=True, resume_from_checkpoint="true")
+    train_script.checkpoint_to_resume(options)
+    assert "the optimiser and the learning rate begin anew" in caplog.text
+
+
+def test_a_figure_that_is_not_there_yet_is_not_the_best(tmp_path, caplog):
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = trainer_for(
+        small_model(), tmp_path, load_best_model_at_end=True, metric_for_best_model="attribute_F1", **options
+    )
+    assert trainer._determine_best_metric({"eval_AP_IoU": 0.0}, None) is False
+    assert "There is no attribute_F1 at step 0" in caplog.text
+    assert trainer._determine_best_metric({"eval_attribute_F1": 0.5}, None) is True
 
 
 def test_an_average_that_was_never_made_is_missed_before_the_run(tmp_path, train_script):

@@ -180,7 +180,7 @@ def save_parquet(
     """
     if Path(output).resolve() == Path(data_dir).resolve() and not _parquet_files(data_dir, split):
         raise ValueError(f"{output} is the data set itself, whose annotation files would no longer be read.")
-    for place in (Path(output), Path(output) / PARQUET_FOLDER):
+    for place in (*Path(output).parents, Path(output), Path(output) / PARQUET_FOLDER):
         if place.exists() and not place.is_dir():
             raise ValueError(f"{place} is a file, and has to be a folder: name another one.")
     if (Path(output) / VOCABULARY_FILE).is_dir():
@@ -249,7 +249,7 @@ def _parts_of(rows: Dataset) -> Iterator[list[dict[str, Any]]]:
     """The rows of one file after the other, with the photos' bytes; at least one file, if an empty one."""
     part, size = [], 0
     for row in rows:
-        row["image"] = _embedded(row["image"])
+        row["image"] = _embedded(row["image"], row["file_name"])
         more = len(row["image"]["bytes"])
         if part and (len(part) == ROWS_PER_FILE or size + more > BYTES_PER_FILE):
             yield part
@@ -259,10 +259,10 @@ def _parts_of(rows: Dataset) -> Iterator[list[dict[str, Any]]]:
     yield part
 
 
-def _embedded(image: dict[str, Any]) -> dict[str, Any]:
+def _embedded(image: dict[str, Any], file_name: str) -> dict[str, Any]:
     """An undecoded image cell with the photo's bytes and, in place of its place on this machine, its name."""
     with open_photo(image) as file:
-        return {"bytes": file.read(), "path": PurePosixPath(image["path"].split("::")[0]).name}
+        return {"bytes": file.read(), "path": PurePosixPath((image["path"] or file_name).split("::")[0]).name}
 
 
 def _parquet_files(data_dir: str | os.PathLike, split: str) -> list[Path]:

@@ -143,7 +143,9 @@ def open_photo(image: Mapping[str, Any]) -> BinaryIO:
     url = image["path"]
     if not url.startswith(ZIP_URL):
         if not os.path.isabs(url):  # whatever lay in the current folder would be taken for it
-            raise FileNotFoundError(f"only the name of {url!r} is there, without its bytes: pack the data set again")
+            raise FileNotFoundError(
+                f"only the name of {url!r} is there, without its bytes. Pack the data set again, or give its full path"
+            )
         return open(url, "rb")
     member, archive = url.removeprefix(ZIP_URL).split("::", 1)
     try:

@@ -1,9 +1,11 @@
 """Options of a run: a YAML file, overridden from the command line; options of TrainingArguments keep their names."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,14 @@ from ..data.augmentation import Augmentation
 
 # x86 processors before AVX-512. Emulated, a step of `configs/ccp_lite0.yaml` took ten times as long as in float32.
 CAPABILITIES_WITHOUT_BF16 = ("NO AVX", "AVX2")
+
+# Of transformers' options that count something, which it finds wrong only in the middle of a run.
+LEAST_NUMBERS = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "dataloader_num_workers": 0,
+}
 
 _NUMBERS_IN_YAML = " In YAML a number with an exponent needs a point and a sign, as 5.0e-1."
 
@@ -193,6 +203,19 @@ class FashionTrainingArguments(TrainingArguments):
             self.bf16 = False
         if not isinstance(self.max_steps, int):
             raise ValueError(f"`max_steps` has to be a whole number, found {self.max_steps!r}.")
+        if self.max_steps < -1 or (self.max_steps < 1 and not self.num_train_epochs > 0):
+            raise ValueError(
+                "A run needs a length, `max_steps` above 0 or, with -1, `num_train_epochs` above 0; found "
+                f"{self.max_steps} and {self.num_train_epochs}."
+            )
+        for name, least in LEAST_NUMBERS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"`{name}` has to be a whole number from {least} on, found {value!r}.")
+        if self.dataloader_persistent_workers and not self.dataloader_num_workers:
+            raise ValueError("`dataloader_persistent_workers` needs `dataloader_num_workers` above 0.")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ValueError(f"`learning_rate` has to be a number from 0 on, found {self.learning_rate}.")
         if not _are_numbers(self.lr_drop_epochs) or not all(epoch > 0 for epoch in self.lr_drop_epochs):
             found = repr(self.lr_drop_epochs)
             raise ValueError(f"`lr_drop_epochs` has to be a list of numbers above 0, found {found}.{_NUMBERS_IN_YAML}")
@@ -206,6 +229,11 @@ class FashionTrainingArguments(TrainingArguments):
             raise ValueError(
                 "`push_to_hub` would upload the model before its figures and its card are made. Train without it, "
                 f"then: `fashion-detr publish {self.output_dir} --repo_id owner/name`."
+            )
+        if "underflow_overflow" in str(self.debug):
+            raise ValueError(
+                "`debug underflow_overflow` fails on the truth values of masks. What it is for is watched anyway: a "
+                "loss that is not finite stops the run and names its terms."
             )
         if self.sync_batch_norm and self.use_cpu:
             raise ValueError("`sync_batch_norm` needs accelerators: torch has no synchronised batch norm on the CPU.")
@@ -245,10 +273,17 @@ def given_options(arguments: Sequence[str], default_config: Path) -> dict[str, A
     given = vars(parser.parse_args(arguments))
     given["model_config"] = _merged(ModelArguments(model_config=given["model_config"]), parser) or None
     return {
-        name: value
+        name: _as_yaml(value)
         for name, value in given.items()
         if value != defaults[name] and not name.endswith("_token") and name != "resume_from_checkpoint"
     }
+
+
+def _as_yaml(value: Any) -> Any:
+    """With the texts that transformers' enumerations stand for."""
+    if isinstance(value, list):
+        return [_as_yaml(one) for one in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 def _parser(arguments: Sequence[str], default_config: Path) -> tuple[Path, HfArgumentParser, list[str]]:

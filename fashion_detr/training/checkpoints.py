@@ -9,6 +9,8 @@ from pathlib import Path
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
 SEAL = "seal.json"
+# In a checkpoint that transformers makes after SIGTERM (`enable_jit_checkpoint`) until it is complete.
+IN_PROGRESS = "checkpoint-is-incomplete.txt"
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ def _digests(folder: Path) -> dict[str, str]:
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
-            if not name.startswith(SEAL):
+            if not name.startswith(SEAL) and name != IN_PROGRESS:
                 with path.open("rb") as file:
                     digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests

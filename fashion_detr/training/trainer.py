@@ -236,6 +236,13 @@ class FashionTrainer(Trainer):
         if self.average is not None:
             self.average.load(Path(self.state.best_model_checkpoint))
 
+    def _determine_best_metric(self, metrics, trial):
+        name = self.args.metric_for_best_model
+        if name is not None and not {name, f"eval_{name}"} & metrics.keys():  # such as F1 where nothing is found yet
+            logger.warning("There is no %s at step %d, which is not the best then", name, self.state.global_step)
+            return False
+        return super()._determine_best_metric(metrics, trial)
+
     def choose_attribute_thresholds(self, selection: FashionDataset) -> None:
         """
         Stores in the model's configuration from which probability on each attribute is best reported.
