@@ -1,7 +1,7 @@
 """A font for the labels of a picture, in any script that some font of this machine has."""
 
 import logging
-import unicodedata
+import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -15,10 +15,9 @@ logger = logging.getLogger(__name__)
 
 REGULAR = 400
 DIGITS = "0123456789."  # of the scores
-# Control characters, and those that format text, such as one that has what follows run from right to left: a name could
-# turn the score behind it. Scripts of India and Persia need the two joiners among them.
-UNSEEN = ("Cc", "Cf")
-JOINERS = "\u200c\u200d"
+# Control characters but for white space, and what is no sign itself but formats others: it could have the score behind a
+# name run from right to left. The joiners that scripts of India and Persia need are not among them.
+UNSEEN = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 
 def load_font(text: str, size: int) -> ImageFont.FreeTypeFont:
@@ -35,8 +34,7 @@ def load_font(text: str, size: int) -> ImageFont.FreeTypeFont:
 def printable(name: str) -> str:
     """A name without what no font has: halves of characters, which JSON can hold, line breaks and what turns text."""
     whole = name.encode("utf-8", "replace").decode()
-    shown = (sign for sign in whole if sign.isspace() or sign in JOINERS or unicodedata.category(sign) not in UNSEEN)
-    return " ".join("".join(shown).split())
+    return " ".join(UNSEEN.sub("", whole).split())
 
 
 def font_properties(names: Iterable[str]) -> "FontProperties | None":

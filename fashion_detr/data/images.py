@@ -53,7 +53,10 @@ class ImageFiles:
         return [name for name in names if tidy(name) not in there]
 
     def outside(self, names: Sequence[str], data_dir: str | os.PathLike) -> list[str]:
-        """Which file names of an annotation file lead out of the data set: they could be those of any file."""
+        """
+        Which file names of an annotation file lead out of the data set: they could be those of any file. Links that lie
+        in it are its owner's.
+        """
         if self.prefix is not None:
             return []
         top = normpath(Path(data_dir).absolute().as_posix())
