@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 REGULAR = 400
 DIGITS = "0123456789."  # of the scores
-# Control characters but for white space, and what is no sign itself but formats others: it could have the score behind a
-# name run from right to left. The joiners that scripts of India and Persia need are not among them.
+# Control characters but for white space, and what is no sign itself but formats others: it could have the score behind
+# a name run from right to left. The joiners that scripts of India and Persia need are not among them.
 UNSEEN = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 

@@ -241,7 +241,7 @@ class FashionAveragePrecision:
         return dict(self._records)
 
     def merge(self, other_state: State) -> None:
-        """Take another metric's images; those already here stay as they are.
+        """Take another metric's images; those already here stay as they are. Both need the same attributes, in order.
 
         Raises:
             ValueError: The state holds a category that is not in this metric's vocabulary.
