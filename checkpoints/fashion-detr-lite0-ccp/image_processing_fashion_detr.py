@@ -144,9 +144,10 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             if isinstance(image, np.ndarray):
                 # Torch takes neither mirrored views (`[..., ::-1]` makes BGR RGB) nor a foreign byte order.
                 image = np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("="))
-            is_wide = image.dtype in WIDE_INTEGERS and 0 not in image.shape and np.asarray(image).max() > 255
-            if is_wide or image.dtype in (np.uint16, torch.uint16):
-                image = (np.asarray(image) // 257).astype(np.uint8)
+            if image.dtype in WIDE_INTEGERS or image.dtype in (np.uint16, torch.uint16):
+                pixels = np.asarray(image.cpu() if isinstance(image, torch.Tensor) else image)
+                if pixels.dtype == np.uint16 or pixels.max(initial=0) > 255:
+                    image = (pixels // 257).astype(np.uint8)
             elif image.dtype in (np.bool_, torch.bool):
                 image = np.asarray(image).astype(np.uint8) * 255
             if image.shape[-1] == 3 and image.shape[0] != 3:
