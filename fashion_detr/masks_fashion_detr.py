@@ -29,13 +29,8 @@ LONGEST_OUTLINE = 0.25
 
 
 def is_crowd(annotation: Mapping[str, Any]) -> bool:
-    """
-    Whether its mask shows a crowd, which is neither learnt nor counted; pandas' NaN says nothing of it. Raises
-    ValueError for a text, which would be true whatever it says.
-    """
+    """Whether its mask shows a crowd, which is neither learnt nor counted; pandas' NaN says nothing of it."""
     value = annotation.get("iscrowd")
-    if isinstance(value, str):
-        raise ValueError(f"'iscrowd' has to be 0 or 1, found the text {value!r}.")
     return bool(value) and value == value
 
 

@@ -248,7 +248,7 @@ def test_a_side_of_one_pixel(canvas):
         ({"attribute_ids": 115}, "'attribute_ids' of annotation 12 of image 77 has to be a list, found 115"),
         ({"category_id": [1]}, "category id .1. in annotation 12"),
         ({"category_id": "1"}, "category id '1' in annotation 12"),
-        ({"iscrowd": "0"}, "'iscrowd' has to be 0 or 1, found the text '0'"),
+        ({"iscrowd": "0"}, "'iscrowd' of annotation 12 of image 77 has to be 0 or 1, found the text '0'"),
     ],
 )
 def test_wrong_annotations_are_named(fields, message):

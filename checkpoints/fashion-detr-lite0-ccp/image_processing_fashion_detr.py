@@ -515,6 +515,10 @@ def decode_instances(
 
     Raises what `decode_segmentation` raises, with the annotation and the image named.
     """
+    for row, instance in enumerate(annotation["annotations"]):
+        if isinstance(instance.get("iscrowd"), str):  # it would be true whatever it says
+            where = _where(annotation, instance, row)
+            raise ValueError(f"'iscrowd' of {where} has to be 0 or 1, found the text {instance['iscrowd']!r}.")
     instances = [instance for instance in annotation["annotations"] if not is_crowd(instance)]
     masks = torch.zeros(len(instances), *image_size)
     for row, instance in enumerate(instances):
