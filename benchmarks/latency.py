@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from command_line import positive
 from evaluation_memory import reset_peak, resident_memory
 from peer_models import Contestant
 from peers import MODELS, build_config, build_contestant
 from transformers import Mask2FormerImageProcessor
 
+from fashion_detr.cli import positive
 from fashion_detr.data.annotations import Vocabulary
 
 TOP_K = 100

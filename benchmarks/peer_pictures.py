@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from command_line import positive, told_plainly
+from command_line import told_plainly
 from peer_models import Contestant
 from peer_table import NAMES, judged_on, read_rows
 from peers import SYNTHETIC, Settings, build_contestant, build_data
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from fashion_detr.cli import positive
 from fashion_detr.data.dataset import FashionDataset, collate
 from fashion_detr.training.arguments import DataArguments
 from fashion_detr.training.report import as_objects, photo_of

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from command_line import positive, told_plainly
+from command_line import told_plainly
 from peer_ablations import ABLATIONS
 from peer_mask_rcnn import MaskRcnn
 from peer_models import Contestant, Fashionformer, Mask2Former, Ours
@@ -41,6 +41,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor
+from fashion_detr.cli import positive
 from fashion_detr.data.annotations import Vocabulary
 from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples, collate, set_aside
 from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary

@@ -103,7 +103,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("--output", required=True, type=Path, help="folder for the results; made if it is missing")
     parser.add_argument("--threshold", type=_fraction, default=0.3, help="least score of an object (0.3)")
     parser.add_argument("--attribute_threshold", type=_fraction, help="least probability of one (the model's)")
-    parser.add_argument("--top_k", type=_positive, default=100, help="largest number of objects in a photo (100)")
+    parser.add_argument("--top_k", type=positive, default=100, help="largest number of objects in a photo (100)")
     parser.add_argument(
         "--coco", type=Path, metavar="FILE", help="also all objects as one annotation file, for annotation tools"
     )
@@ -121,6 +121,7 @@ def predict(arguments: argparse.Namespace) -> int:
     Raises:
         CommandError: the model, the device or the output folder is not usable, or a result would replace a photo.
     """
+    from .data.annotations import has_whole_characters
     from .data.predicted import PredictedAnnotations
 
     photos = _list_photos(arguments.photos)
@@ -142,7 +143,7 @@ def predict(arguments: argparse.Namespace) -> int:
                 status = 1
                 continue
             objects, summary = predictor.write_results(image, name, result)
-            if together is not None and not _is_text(place.as_posix()):
+            if together is not None and not has_whole_characters(place.as_posix()):
                 _complain(f"{name} is left out of --coco {arguments.coco}, which cannot hold its name: it is no UTF-8")
                 status = 1
             elif together is not None:
@@ -157,15 +158,6 @@ def predict(arguments: argparse.Namespace) -> int:
     if together is not None and not together.images:
         _complain(f"No photo was done, so there is nothing to write to --coco {arguments.coco}")
     return status
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file name consists of whole characters; Python reads what is no UTF-8 as halves of some."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _write_together(together: "PredictedAnnotations", file: Path) -> None:
@@ -568,7 +560,8 @@ def _fraction(text: str) -> float:
     return value
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1 on, of a command line."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"has to be a whole number from 1 on, found {text!r}")
     return int(text)

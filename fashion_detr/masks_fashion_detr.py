@@ -227,6 +227,11 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(np.float32)
 
 
+def encloses_area(polygon: Sequence[float]) -> bool:
+    """Whether a polygon [x1, y1, x2, y2, ...] has at least three points, and all of them whole."""
+    return len(polygon) >= 6 and len(polygon) % 2 == 0
+
+
 def enclosing_polygons(segmentation: list, image_size: Sequence[int], where: str) -> list[np.ndarray]:
     """
     The polygons of a mask that have at least three points, each as x, y, x, y, ... float64.
@@ -244,7 +249,7 @@ def enclosing_polygons(segmentation: list, image_size: Sequence[int], where: str
         polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
     except (TypeError, ValueError) as error:
         raise ValueError(f"A polygon of {where} has to consist of numbers: {error}.") from error
-    large = [polygon for polygon in polygons if polygon.ndim == 1 and len(polygon) >= 6 and len(polygon) % 2 == 0]
+    large = [polygon for polygon in polygons if polygon.ndim == 1 and encloses_area(polygon)]
     if not large:
         raise ValueError(
             f"The mask of {where} has no polygon of at least three points (6 numbers: x, y, x, y, x, y); found "

@@ -26,7 +26,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..masks_fashion_detr import LARGEST_SIDE, is_crowd, mask_runs
+from ..masks_fashion_detr import LARGEST_SIDE, encloses_area, is_crowd, mask_runs
 from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ FIELDS: dict[str, dict[str, Any]] = {  # the lists of a file, and the types in t
     },
 }
 _INT64 = range(-(2**63), 2**63)  # what the columns of rows and the tensors of ids hold
-_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, which no row can hold
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character
 
 _IMAGES = re.compile(rb'"images"\s*:\s*\[')
 _FIRST_ENTRY = re.compile(rb"\s*\{(?:[^{}]|\{[^{}]*\})*\}")
@@ -287,11 +287,6 @@ def are_numbers(values: list, largest: float = sys.float_info.max) -> bool:
     return max(values) <= largest and min(values) >= -largest and not math.isnan(sum(map(float, values)))
 
 
-def encloses_area(polygon: list[float]) -> bool:
-    """Whether a polygon [x1, y1, x2, y2, ...] has at least three points, and all of them whole."""
-    return len(polygon) >= 6 and len(polygon) % 2 == 0
-
-
 def drop_degenerate_polygons(annotations: list[dict], annotation_file: Path) -> list[dict]:
     """Without polygons that enclose no area, and without the annotations that have no other polygon; warns of both.
 
@@ -394,7 +389,7 @@ def entry_fault(section: str, entry: Any) -> str | None:
         if not isinstance(value, kind) or is_misplaced_bool:
             expected = getattr(kind, "__name__", kind)
             return f"{name}: expected {field!r} of type {expected}, found {reprlib.repr(value)}"
-        if field == "file_name" and _SURROGATE.search(value):
+        if field == "file_name" and not has_whole_characters(value):
             return f"{name}: expected 'file_name' of whole characters, found {reprlib.repr(value)}"
         if isinstance(value, int) and value not in _INT64:
             return f"{name}: expected {field!r} from -2^63 to 2^63 - 1 (int64), found {reprlib.repr(value)}"
@@ -405,6 +400,11 @@ def entry_fault(section: str, entry: Any) -> str | None:
     if any(isinstance(value, list | dict | bool) for value in attribute_ids or []):
         return f"{name}: expected 'attribute_ids' of numbers, found {reprlib.repr(entry['attribute_ids'])}"
     return None
+
+
+def has_whole_characters(name: str) -> bool:
+    """Python reads a file name that is no UTF-8 as halves of characters, and JSON can hold them too; rows cannot."""
+    return _SURROGATE.search(name) is None
 
 
 def reference_problems(content: dict[str, list[dict]]) -> dict[str, list]:

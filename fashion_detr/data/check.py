@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..masks_fashion_detr import LARGEST_SIDE, is_crowd
+from ..masks_fashion_detr import LARGEST_SIDE, encloses_area, is_crowd
 from .annotations import (
     FIELDS,
     SHOWN,
     box_fault,
     compressed_rle,
     different_names,
-    encloses_area,
     entry_fault,
     first_cases,
     lists_of,

@@ -180,7 +180,7 @@ def _read_rle(rle: Mapping[str, Any], where: str) -> dict[str, Any]:
     sides = [_read_integer(side, "RLE's size", where) for side in size]
     if not all(0 <= side <= LARGEST_SIDE for side in sides):  # beyond it pycocotools would crash
         raise mistake(where, "RLE's size", sides, f"sides from 0 to {LARGEST_SIDE} pixels")
-    return rle if size == sides and type(size) is list else {"size": sides, "counts": counts}
+    return {"size": sides, "counts": counts}
 
 
 def _require_one_size(instances: Sequence[Instance]) -> None:
