@@ -16,7 +16,6 @@ from scipy.optimize import isotonic_regression, linear_sum_assignment
 
 from .fonts import load_font, printable
 from .photos_fashion_detr import to_rgb
-from .results_fashion_detr import whole_number
 
 # The photo's longer side, in pixels: text on a smaller one would be larger than the garments, and a larger one is slow
 # to write and not seen whole on any screen.
@@ -129,10 +128,8 @@ def draw_objects(image: Image.Image, objects: Sequence[dict[str, Any]], max_attr
         An RGB image: the photo, widened by the columns that are needed and heightened where labels need more room.
 
     Raises:
-        ValueError: a mask of another size than the photo, a damaged photo, or no whole number of attributes from 0 on.
+        ValueError: a mask of another size than the photo, or a damaged photo.
     """
-    if max_attributes is not None and (whole_number(max_attributes) is None or max_attributes < 0):
-        raise ValueError(f"`max_attributes` has to be a whole number from 0 on, found {max_attributes!r}.")
     image = to_rgb(image)
     scale = min(max(LEAST_SIDE, max(image.size)), LARGEST_SIDE) / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)

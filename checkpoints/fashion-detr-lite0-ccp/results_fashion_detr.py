@@ -393,9 +393,11 @@ class FashionResult(list):
 
         Raises:
             ImportError: the package `fashion_detr`, which draws, is not installed; a model's folder goes without it.
-            ValueError: no PIL image, a damaged one, or one of another size than the result.
+            ValueError: no PIL image, a damaged one, one of another size than the result, or no whole number from 0 on.
         """
         photo = self._photo(image)
+        if max_attributes is not None and (whole_number(max_attributes) is None or max_attributes < 0):
+            raise ValueError(f"`max_attributes` has to be a whole number from 0 on, found {max_attributes!r}.")
         try:
             from fashion_detr.visualization import draw_objects
         except ImportError as error:
