@@ -1,6 +1,7 @@
 """Configuration of Fashion DETR: architecture, loss, and the only place where label names live."""
 
 import math
+from numbers import Real
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ResNetConfig, SwinConfig, TimmBackboneConfig
@@ -12,6 +13,16 @@ from .ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 REDUCTIONS = (4, 8, 16, 32)
 MASK_STRIDE = REDUCTIONS[0]  # of the mask logits
 STAGES = ("stage1", "stage2", "stage3", "stage4")
+
+# What is of no use without the names that it belongs to.
+LABEL_FIELDS = ("id2label", "label2id", "category_ids", "category_supercategories", "category_attributes")
+ATTRIBUTE_FIELDS = (
+    "id2attribute",
+    "attribute_ids",
+    "attribute_supercategories",
+    "category_attributes",
+    "attribute_thresholds",
+)
 
 
 @strict
@@ -74,7 +85,9 @@ class FashionDetrConfig(PreTrainedConfig):
             `fashion-detr evaluate --save_attribute_thresholds` found it to serve best. `None`: 0.3 for all.
 
     Raises:
-        StrictDataclassClassValidationError: sizes or label lists contradict each other.
+        StrictDataclassFieldValidationError: a field of another type, of `huggingface_hub`.
+        StrictDataclassClassValidationError: sizes or label lists contradict each other, of `huggingface_hub`.
+        ValueError: names that are no dictionary, another number of labels than names, an unknown backbone.
 
     Example:
 
@@ -134,6 +147,13 @@ class FashionDetrConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if "num_attributes" in kwargs:
             raise ValueError("`num_attributes` follows from the names: give `id2attribute`, index -> name.")
+        if kwargs.get("backbone") is not None:
+            raise ValueError(
+                f"A backbone is chosen by `FashionDetrConfig.from_backbone({kwargs['backbone']!r})`, or given as "
+                "`backbone_config`; `backbone` is no field."
+            )
+        if not isinstance(kwargs.get("num_labels", 0), int):
+            raise ValueError(f"`num_labels` has to be a whole number, found {kwargs['num_labels']!r}.")
         if self.id2label is None and self.label2id is not None:
             self.id2label = {index: name for name, index in self.label2id.items()}
         self.id2label = _with_integer_keys("id2label", self.id2label)
@@ -172,16 +192,16 @@ class FashionDetrConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict, **kwargs):
         """
         A new vocabulary takes the place of all that belongs to the saved one: fine-tuning on other labels needs
-        their names alone, `from_pretrained(..., id2label={0: "shirt", 1: "shoe"})`.
+        their names alone, `from_pretrained(..., id2label={0: "shirt", 1: "shoe"})`. The saved one once more, or as many
+        labels as it has, changes nothing.
         """
-        belongings = []
-        if kwargs.keys() & {"id2label", "label2id", "num_labels"}:
-            belongings += ["id2label", "label2id", "category_ids", "category_supercategories", "category_attributes"]
-        if "id2attribute" in kwargs:
-            belongings += ["id2attribute", "attribute_ids", "attribute_supercategories", "category_attributes"]
-            belongings += ["attribute_thresholds"]
-        saved = {name: value for name, value in config_dict.items() if name not in belongings}
-        given = {name: kwargs.pop(name) for name in (*belongings, "num_labels") if name in kwargs}
+        given = {name: kwargs.pop(name) for name in ("num_labels", *LABEL_FIELDS, *ATTRIBUTE_FIELDS) if name in kwargs}
+        replaced = ()
+        if _are_other_labels(config_dict.get("id2label"), given):
+            replaced += LABEL_FIELDS
+        if "id2attribute" in given and not _are_equal_names(config_dict.get("id2attribute"), given["id2attribute"]):
+            replaced += ATTRIBUTE_FIELDS
+        saved = {name: value for name, value in config_dict.items() if name not in replaced}
         return super().from_dict(saved | given, **kwargs)
 
     @classmethod
@@ -243,17 +263,18 @@ class FashionDetrConfig(PreTrainedConfig):
         _check_labels(
             "id2attribute", self.id2attribute, "attribute_ids", self.attribute_ids, self.attribute_supercategories
         )
-        thresholds = self.attribute_thresholds
-        if thresholds is not None and (
-            len(thresholds) != self.num_attributes or not all(0 <= threshold <= 1 for threshold in thresholds)
-        ):
-            raise ValueError(
-                f"`attribute_thresholds` needs one probability for each of the {self.num_attributes} attributes, found "
-                f"{len(thresholds)} values from {min(thresholds, default=None)} to {max(thresholds, default=None)}."
-            )
+        if self.attribute_thresholds is not None:
+            wrong = [value for value in self.attribute_thresholds if not (isinstance(value, Real) and 0 <= value <= 1)]
+            if wrong or len(self.attribute_thresholds) != self.num_attributes:
+                raise ValueError(
+                    f"`attribute_thresholds` needs one probability for each of the {self.num_attributes} attributes, "
+                    f"found {len(self.attribute_thresholds)} values"
+                    + (f", of which {wrong[0]!r} is no probability." if wrong else ".")
+                )
         for category, attributes in (self.category_attributes or {}).items():
-            unknown = [index for index in attributes if index not in self.id2attribute]
-            if category not in self.id2label or unknown:
+            indices = range(self.num_attributes)
+            known = isinstance(attributes, (list, tuple)) and all(index in indices for index in attributes)
+            if category not in self.id2label or not known:
                 raise ValueError(
                     f"`category_attributes` maps class index {category} to {attributes}; classes are 0 to "
                     f"{len(self.id2label) - 1} and attributes 0 to {len(self.id2attribute) - 1}."
@@ -277,6 +298,25 @@ def _with_integer_keys(field: str, mapping: dict | None) -> dict | None:
         return {index: mapping[key] for index, key in sorted((int(key), key) for key in mapping)}
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{field}` has to be a dictionary whose keys are 0, 1, 2 ..., found {mapping!r}.") from error
+
+
+def _are_equal_names(saved: dict | None, given: dict | None) -> bool:
+    """Whether both are the same names; what is no dictionary of names is refused where it is used."""
+    try:
+        return _with_integer_keys("saved", saved) == _with_integer_keys("given", given)
+    except ValueError:
+        return False
+
+
+def _are_other_labels(saved: dict | None, given: dict) -> bool:
+    """Whether the labels given, by their names or by their number alone, are others than the saved ones."""
+    if "id2label" in given:
+        return not _are_equal_names(saved, given["id2label"])
+    if "label2id" in given:
+        return given["label2id"] != {
+            name: index for index, name in (_with_integer_keys("id2label", saved) or {}).items()
+        }
+    return "num_labels" in given and given["num_labels"] != len(saved or {})
 
 
 def _check_labels(field: str, names: dict, ids_field: str, ids: list, supercategories: list | None) -> None:
@@ -336,8 +376,9 @@ def _timm_backbone_config(name: str) -> TimmBackboneConfig:
             "For Swin use 'swin_base' or pass a transformers `SwinConfig` as `backbone_config`."
         )
     # A reduction can occur more than once (a stem beside a stage): the deepest map of it has seen the most.
-    out_indices = [len(reductions) - 1 - reductions[::-1].index(reduction) for reduction in REDUCTIONS]
-    return TimmBackboneConfig(backbone=name, out_indices=out_indices)
+    # The indices are the model's own, of which timm need not list the first ones.
+    deepest = dict(zip(reductions, features.feature_info.out_indices))
+    return TimmBackboneConfig(backbone=name, out_indices=[deepest[reduction] for reduction in REDUCTIONS])
 
 
 __all__ = ["FashionDetrConfig"]

@@ -37,9 +37,9 @@ class Targets:
     """
     Ground truth of one batch, instances of all images in one row.
 
-    `masks` `(T, h w)` float32 at stride 4 by area averaging, so that a button of three pixels still counts, and
-    `coarse_masks` at stride 8; `classes` `(T,)` and `attributes` `(T, A)`; `counts` instances an image; `valid` and
-    `coarse_valid` `(B, h w)`, the share of every cell that is image.
+    `masks` `(T, h w)` float32 at stride 4, the covered share of every cell's image part, so that a button of three
+    pixels still counts, and `coarse_masks` at stride 8; `classes` `(T,)` and `attributes` `(T, A)`; `counts` instances
+    an image; `valid` `(B, h w)`, 1 where a cell has image, and `coarse_valid`, the share of its finer cells that have.
     """
 
     def __init__(
@@ -52,23 +52,32 @@ class Targets:
     ):
         device, (height, width) = logits.device, logits.shape[-2:]
         self.counts = [len(classes) for classes in class_labels]
-        self.masks = torch.cat([_to_mask_stride(masks.to(device), height, width) for masks in mask_labels])
-        self.classes = torch.cat([classes.to(device).long() for classes in class_labels])
-        self.attributes = torch.cat([attributes.to(device).float() for attributes in attribute_labels])
         if pixel_mask is None:
+            images = [masks.new_ones(masks.shape[-2:], device=device) for masks in mask_labels]
             valid = logits.new_ones(len(self.counts), height, width, dtype=torch.float32)
         else:
-            valid = pixel_mask.to(device).float()[:, ::MASK_STRIDE, ::MASK_STRIDE]
+            images = pixel_mask.to(device)
+            valid = images.float()[:, ::MASK_STRIDE, ::MASK_STRIDE]
+        self.masks = torch.cat(
+            [_to_mask_stride(masks.to(device), image, height, width) for masks, image in zip(mask_labels, images)]
+        )
+        self.classes = torch.cat([classes.to(device).long() for classes in class_labels])
+        self.attributes = torch.cat([attributes.to(device).float() for attributes in attribute_labels])
         self.valid, self.coarse_valid = valid.flatten(1), halve(valid[:, None]).flatten(1)
         # Where a cell is only in part image, its masks are shares of that part.
         share = self.coarse_valid.repeat_interleave(torch.tensor(self.counts, device=device), dim=0)
         self.coarse_masks = halve(self.masks.unflatten(1, (1, height, width))).flatten(1) / share.clamp(min=0.25)
 
 
-def _to_mask_stride(masks: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """`(n, H, W)` -> `(n, h w)`: the covered share of every 4x4 pixels."""
-    bottom, right = height * MASK_STRIDE - masks.shape[-2], width * MASK_STRIDE - masks.shape[-1]
-    return avg_pool2d(pad(masks.float(), (0, right, 0, bottom))[:, None], MASK_STRIDE).flatten(1)
+def _to_mask_stride(masks: torch.Tensor, image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """`(n, H, W)` -> `(n, h w)`: the covered share of the image among every 4x4 pixels; `image` `(H, W)`, 1 = image."""
+
+    def mean_of_cells(maps: torch.Tensor) -> torch.Tensor:
+        bottom, right = height * MASK_STRIDE - maps.shape[-2], width * MASK_STRIDE - maps.shape[-1]
+        return avg_pool2d(pad(maps.float(), (0, right, 0, bottom))[:, None], MASK_STRIDE).flatten(1)
+
+    image = mean_of_cells(image[None])
+    return (mean_of_cells(masks) / image.clamp(min=MASK_STRIDE**-2)).clamp(max=1)
 
 
 def halve(maps: torch.Tensor) -> torch.Tensor:
@@ -286,6 +295,14 @@ def _check_labels(
     if set(lengths.values()) != {batch}:
         raise ValueError(f"Every label list needs one tensor for each of the {batch} images, found {lengths}.")
     for image, (masks, classes, attributes) in enumerate(zip(mask_labels, class_labels, attribute_labels)):
+        for name, labels in (("masks", masks), ("class labels", classes), ("attributes", attributes)):
+            if not isinstance(labels, torch.Tensor):
+                raise ValueError(f"The {name} of image {image} have to be a tensor, found {type(labels).__name__}.")
+        if classes.ndim != 1 or classes.is_floating_point():
+            raise ValueError(
+                f"The class labels of image {image} have to be indices, whole numbers of shape (n,), found "
+                f"{classes.dtype} of shape {tuple(classes.shape)}."
+            )
         count = len(classes)
         if masks.ndim != 3 or len(masks) != count or tuple(attributes.shape) != (count, config.num_attributes):
             raise ValueError(

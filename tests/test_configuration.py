@@ -82,8 +82,35 @@ def test_a_new_vocabulary_for_a_saved_configuration_has_fitting_ids(tiny_config,
 
 
 @pytest.mark.parametrize(
+    "again",
+    [
+        {"num_labels": 2},
+        {"id2label": {0: "coat", 1: "shoe"}, "label2id": {"coat": 0, "shoe": 1}, "num_labels": 2},
+        {"id2label": {"0": "coat", "1": "shoe"}, "id2attribute": {0: "plain", 1: "striped"}},
+        {"label2id": {"coat": 0, "shoe": 1}},
+    ],
+)
+def test_the_saved_vocabulary_once_more_changes_nothing(tiny_config, tmp_path, again):
+    vocabulary = {
+        "id2label": {0: "coat", 1: "shoe"},
+        "category_ids": [3, 7],
+        "category_supercategories": ["garment", "accessory"],
+        "category_attributes": {0: [1], 1: []},
+        "id2attribute": {0: "plain", 1: "striped"},
+        "attribute_ids": [30, 70],
+        "attribute_thresholds": [0.2, 0.4],
+    }
+    tiny_config(**vocabulary).save_pretrained(tmp_path)
+    config = FashionDetrConfig.from_pretrained(tmp_path, **again)
+    assert {name: getattr(config, name) for name in vocabulary} == vocabulary
+    assert FashionDetrConfig.from_pretrained(tmp_path, num_labels=3).id2label[2] == "LABEL_2"
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"category_attributes": {0: 5}}, "category_attributes"),
+        ({"attribute_thresholds": ["a"] * 294}, "'a' is no probability"),
         ({"d_model": 30}, "d_model"),
         ({"d_model": 0}, "d_model"),
         ({"d_model": -32}, "d_model"),
@@ -122,6 +149,8 @@ def test_contradictions_are_refused(fields, message):
     ("fields", "message"),
     [
         ({"num_attributes": 5}, "give `id2attribute`"),
+        ({"backbone": "resnet18", "use_timm_backbone": True}, r"FashionDetrConfig.from_backbone\('resnet18'\)"),
+        ({"num_labels": "3"}, "`num_labels` has to be a whole number"),
         ({"num_labels": 3, "id2label": {0: "coat"}}, "`num_labels` is 3, but `id2label` has 1 names"),
         ({"id2label": ["coat", "shoe"]}, r"`id2label` has to be a dictionary .* found \['coat', 'shoe'\]"),
         ({"id2attribute": {"x": "plain"}}, "`id2attribute` has to be a dictionary"),
@@ -153,9 +182,14 @@ def test_levels_are_chosen_by_reduction():
     """A ConvNeXt begins at reduction 4, a VGG at 1: the same four reductions have other positions."""
     out_indices = {
         name: list(FashionDetrConfig.from_backbone(name).backbone_config.out_indices)
-        for name in ("convnext_atto", "tf_efficientnet_lite0", "vgg11")
+        for name in ("convnext_atto", "tf_efficientnet_lite0", "vgg11", "dla34")
     }
-    assert out_indices == {"convnext_atto": [0, 1, 2, 3], "tf_efficientnet_lite0": [1, 2, 3, 4], "vgg11": [2, 3, 4, 5]}
+    assert out_indices == {
+        "convnext_atto": [0, 1, 2, 3],
+        "tf_efficientnet_lite0": [1, 2, 3, 4],
+        "vgg11": [2, 3, 4, 5],
+        "dla34": [2, 3, 4, 5],  # of which timm lists the last five alone
+    }
 
 
 @pytest.mark.parametrize(

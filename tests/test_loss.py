@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,6 +119,38 @@ def test_perfect_prediction_is_found_and_costs_nothing():
     loss, terms = terms_of(stage, labels, config)
     assert all(float(term) < 1e-5 for term in terms.values()), terms
     assert float(loss) < 1e-4
+
+
+@pytest.mark.parametrize("side", [61, 62, 63, 64])
+def test_a_cell_that_is_partly_image_is_told_by_that_part(side: int):
+    """A garment over the whole of an image whose side is no multiple of the stride, alone and on a larger canvas."""
+    labels = {"class_labels": [torch.tensor([0])], "attribute_labels": [torch.zeros(1, 4)]}
+    canvas = torch.zeros(1, 64, 64)
+    canvas[:, :side, :side] = 1
+    for masks, pixel_mask in ((torch.ones(1, side, side), None), (canvas, canvas)):
+        targets = Targets([masks], **labels, pixel_mask=pixel_mask, logits=torch.zeros(1, 1, 16, 16))
+        assert targets.masks.eq(1).all()
+        assert targets.coarse_masks.eq(1).all()
+    half = torch.ones(1, side, side)
+    half[..., side - 1 :] = 0  # but for the last column of pixels
+    targets = Targets([half], **labels, pixel_mask=None, logits=torch.zeros(1, 1, 16, 16))
+    last = side - 60  # pixels of the last cell that are image
+    assert targets.masks.unflatten(1, (16, 16))[0, :, -1].tolist() == pytest.approx([(last - 1) / last] * 16)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"class_labels": [torch.zeros(1, 1, dtype=torch.long)]}, "have to be indices"),
+        ({"class_labels": [torch.tensor([1.9])]}, "have to be indices"),
+        ({"class_labels": [[1]]}, "class labels of image 0 have to be a tensor, found list"),
+        ({"mask_labels": [np.ones((1, 32, 32))]}, "masks of image 0 have to be a tensor, found ndarray"),
+    ],
+)
+def test_labels_of_another_kind_are_named(wrong: dict[str, Any], message: str):
+    config = loss_config()
+    with pytest.raises(ValueError, match=message):
+        terms_of(undecided(1, 3, config, 8), garments(count=1) | wrong, config)
 
 
 def test_class_tells_instances_of_the_same_mask_apart():

@@ -83,15 +83,18 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             config ([`FashionDetrConfig`], *optional*):
                 The model's vocabulary, which maps the data set's ids; Fashionpedia's by default.
             kwargs:
-                Overrides of the processor's fields, and `return_tensors`.
+                Overrides of the processor's fields, and `return_tensors`. Photos always fill the canvas as above, so
+                that the library's `do_pad`, `do_center_crop` and their sizes change nothing.
 
         Returns:
-            `BatchFeature` with `pixel_values` `(B, 3, H, W)` float32 and `pixel_mask` `(B, H, W)` int64 (1 = image);
-            with annotations also `mask_labels` (list of `(n, H, W)` float32, the covered share of every pixel),
-            `class_labels` (list of `(n,)` int64) and `attribute_labels` (list of `(n, A)` float32).
+            `BatchFeature` with `pixel_values` `(B, 3, H, W)` float32 (bytes stay bytes where nothing is rescaled or
+            normalised) and `pixel_mask` `(B, H, W)` int64 (1 = image); with annotations also `mask_labels` (list of
+            `(n, H, W)` float32, the covered share of every pixel), `class_labels` (list of `(n,)` int64) and
+            `attribute_labels` (list of `(n, A)` float32).
 
         Raises:
             ValueError: an unreadable image, an unknown id, a mask of another size than its image, a broken polygon.
+            FileNotFoundError: a path that leads nowhere.
         """
         if annotations is not None and isinstance(annotations, dict):
             annotations = [annotations]
@@ -516,6 +519,9 @@ def decode_instances(
     Raises what `decode_segmentation` raises, with the annotation and the image named.
     """
     for row, instance in enumerate(annotation["annotations"]):
+        if not isinstance(instance, dict):
+            image = annotation.get("image_id", "(without id)")
+            raise ValueError(f"Annotation {row} of image {image} has to be a dictionary, found {instance!r}.")
         if isinstance(instance.get("iscrowd"), str):  # it would be true whatever it says
             where = _where(annotation, instance, row)
             raise ValueError(f"'iscrowd' of {where} has to be 0 or 1, found the text {instance['iscrowd']!r}.")

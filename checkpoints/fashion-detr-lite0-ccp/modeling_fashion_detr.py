@@ -706,13 +706,14 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
     def __init__(self, config: FashionDetrConfig):
         super().__init__(config)
         d = config.d_model
-        self.backbone = load_backbone(config)
-        fix_padding(self.backbone)
-        if len(self.backbone.channels) != len(REDUCTIONS):
+        selected = config.backbone_config.out_indices
+        if len(selected) != len(REDUCTIONS):
             raise ValueError(
                 f"The backbone has to offer {len(REDUCTIONS)} feature maps (reductions {list(REDUCTIONS)}), "
-                f"but its configuration selects {len(self.backbone.channels)}: set `out_features` or `out_indices`."
+                f"but its configuration selects {len(selected)}: set `out_features` or `out_indices`."
             )
+        self.backbone = load_backbone(config)
+        fix_padding(self.backbone)
         self.pyramid = FashionDetrFeaturePyramid(config, self.backbone.channels)
         self.fusion = FashionDetrFusion(config)
 
@@ -866,6 +867,11 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
         self.attribute_head = PriorLinear(config.d_model, config.num_attributes)
         self.criterion = FashionDetrLoss(config)
         self.post_init()
+
+    @property
+    def loss_function(self) -> FashionDetrLoss:
+        """What the library asks a model for; its own would be a language model's."""
+        return self.criterion
 
     @can_return_tuple
     def forward(
