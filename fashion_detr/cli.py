@@ -439,12 +439,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
         metric, document = score(arguments)
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from error
-    print(format_table(document))
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
         written = write_report(document, metric, arguments.output)
     except OSError as error:
         raise CommandError(f"The figures cannot be written to {arguments.output}: {error}.") from error
+    print(format_table(document))  # last: who reads it may have gone
     print(f"All figures: {' and '.join(map(str, written))}")
     if arguments.save_attribute_thresholds:
         print(_save_attribute_thresholds(metric, Path(arguments.model) / "config.json"))
@@ -494,7 +494,7 @@ def _score_model(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecisio
     _warn_of_other_names(model.config, vocabulary)
     model.to(arguments.device)
     examples = FashionpediaExamples(load_fashionpedia(arguments.data_dir, arguments.split))
-    dataset = FashionDataset(examples, processor, model.config, with_ground_truth=True)
+    dataset = FashionDataset(examples, processor, model.config, with_ground_truth=True, with_labels=False)
     evaluation = Evaluation(model.config)
     for index in tqdm(range(len(dataset)), desc="photos", file=sys.stderr):
         batch = collate([dataset[index]])

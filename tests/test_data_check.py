@@ -73,6 +73,15 @@ def write_both(data_dir: Path) -> None:
         write(data_dir, split, healthy())
 
 
+def test_the_folder_may_be_relative(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    write_both(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert check_data_set("mine").findings == ()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert check_data_set(".").findings == ()
+
+
 def test_a_healthy_data_set(tmp_path):
     write_both(tmp_path)
     turned = PIL.Image.new("RGB", (HEIGHT, WIDTH))  # stored lying down; the reader turns it

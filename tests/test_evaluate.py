@@ -143,10 +143,10 @@ def test_a_missing_key_a_list_and_half_a_file_are_named(tmp_path, capsys):
 
 
 def test_thresholds_are_written_into_the_configuration(tmp_path):
-    """Ten coats with the probability 0.7 of an attribute that they carry; one that they do not has 0.62."""
+    """Thirty coats with the probability 0.7 of an attribute that they carry; one that they do not has 0.62."""
     metric = FashionAveragePrecision([3], [11, 20])
     coat = {"category_id": 3, "attribute_ids": [11], "segmentation": box(2, 2, 20, 10)}
-    for image_id in range(10):
+    for image_id in range(30):
         metric.add(image_id, [coat | {"score": 0.9, "attribute_scores": [0.7, 0.62]}], [coat])
     config_file = tmp_path / "config.json"
     config_file.write_text(json.dumps({"auto_map": {"AutoModel": "code.Model"}, "d_model": 32}))

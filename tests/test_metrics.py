@@ -525,9 +525,13 @@ def test_best_attribute_thresholds() -> None:
 def test_rare_attributes_keep_the_threshold_of_all() -> None:
     true = truth(9, box(0, 0, 40, 40), [3, 7])
     metric = measure({})
+    scores = [0.0, 0.9, 0.1, 0.0, 0.0, 0.0]
     for image_id in range(29):  # one found instance too few
-        scores = [0.0, 0.9, 0.1, 0.0, 0.0, 0.0]
         metric.add(image_id, [{**true, "score": 0.5, "attribute_scores": scores}], [true])
+    with pytest.raises(ValueError, match="29 found instances carry attributes, at least 30 are needed"):
+        metric.best_attribute_thresholds()
+    other = truth(9, box(0, 0, 40, 40), [20])
+    metric.add(29, [{**other, "score": 0.5, "attribute_scores": scores}], [other])
     for_all, each = metric.best_attribute_thresholds()
     assert set(each) == {for_all}
 
@@ -550,6 +554,14 @@ def test_the_module_of_evaluate_comes_to_the_same_figures() -> None:
     probabilities = {**coat, "segmentation": box(0, 0, 40, 40) * 0.8 + 0.1, "score": 0.5}
     with pytest.raises(ValueError, match=r"expected a compressed RLE or a bool array"):
         module.add_batch(predictions=[[probabilities]], references=[{"image_id": 1, "annotations": [coat]}])
+    for reference, message in (
+        ([coat], "reference 0 of the batch: the image is list"),
+        ({"image_id": 1}, r"the image is \['image_id'\]"),
+        ({"image_id": "a.jpg", "annotations": []}, "image_id is 'a.jpg', expected a whole number"),
+        ({"image_id": 1, "annotations": [{**coat, "segmentation": None}]}, "annotation 0 of image 1: segmentation is"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            module.add(prediction=[], reference=reference)
 
 
 def test_attributed_categories() -> None:

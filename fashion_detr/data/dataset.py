@@ -75,6 +75,7 @@ class FashionDataset(torch.utils.data.Dataset):
             the epoch; another Trainer needs the callback [`~fashion_detr.training.trainer.EpochCallback`] for it.
         with_ground_truth: Adds `meta` for the evaluation: `image_id`, `size` (height, width) and `ground_truth`, the
             annotations with their masks as compressed run lengths at the original size.
+        with_labels: `False` leaves out what only a loss needs; it takes many times the photo's own memory.
 
     Raises:
         ValueError: ground truth is asked for of photos that are augmented.
@@ -88,6 +89,7 @@ class FashionDataset(torch.utils.data.Dataset):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         with_ground_truth: bool = False,
+        with_labels: bool = True,
     ):
         if augmentation is not None and with_ground_truth:
             raise ValueError("The ground truth is that of the whole photo: with it, `augmentation` has to be None.")
@@ -98,6 +100,7 @@ class FashionDataset(torch.utils.data.Dataset):
         self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # also with workers that outlive an epoch
         self.with_ground_truth = with_ground_truth
+        self.with_labels = with_labels
         self._mean, self._std = _normalisation(processor)
         self._class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
         self._attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
@@ -112,7 +115,9 @@ class FashionDataset(torch.utils.data.Dataset):
         if self.augmentation is not None:
             return self._sample(self.augmented(index))
         example = upright(self.examples[index])
-        annotation = {"image_id": example["image_id"], "annotations": example["annotations"]}
+        annotation = None
+        if self.with_labels:
+            annotation = {"image_id": example["image_id"], "annotations": example["annotations"]}
         batch = self.processor(example["image"], annotation, config=self.config)
         sample = {name: values[0] for name, values in batch.items()}
         if self.with_ground_truth:

@@ -30,7 +30,7 @@ class ImageFiles:
     The photos of a split.
 
     Args:
-        folder: The folder with the photos, or the zip archive.
+        folder: The folder with the photos, or the zip archive; absolute, as it stands in every photo's path.
         prefix: In an archive, the folder of the photos inside it, with a slash at its end.
     """
 
@@ -120,10 +120,10 @@ def find_images(data_dir: Path, split: str, annotation_file: Path) -> ImageFiles
     name = first_image_name(annotation_file)
     for folder in folders:
         if (folder / name).is_file() or (folder / tidy(name)).is_file():
-            return ImageFiles(folder)
+            return ImageFiles(folder.absolute())
     for archive in archives:
         if prefixes := list(_prefixes(archive, tidy(name))):
-            return ImageFiles(archive, _only(prefixes, names, archive, name))
+            return ImageFiles(archive.absolute(), _only(prefixes, names, archive, name))
     what = f"{name!r}, the first image of {annotation_file}"
     if alike := next(filter(None, (ImageFiles(folder).look_alike(name) for folder in folders)), None):
         what += f" {alike}"

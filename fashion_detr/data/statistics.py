@@ -100,7 +100,7 @@ def draw_statistics(data_dir: Path, split: str, path: Path) -> None:
 
 
 def _is_learnt(annotation: dict[str, Any]) -> bool:
-    """Crowds, and masks without a pixel, are no instances to anybody."""
+    """Crowds teach nothing, nor do masks without a pixel, which the metric still misses, as COCO's does."""
     return not annotation["iscrowd"] and coco_mask.area(annotation["segmentation"]) > 0
 
 

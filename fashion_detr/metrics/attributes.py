@@ -16,7 +16,8 @@ from .records import ImageRecord, concatenated, macro_f1_of_counts
 BANDS = {"head": 100, "mid": 10, "tail": 1}
 
 CANDIDATES = np.linspace(0.05, 0.95, 19)
-# An attribute that fewer found instances carry keeps the threshold of all: its best one would be chance.
+# An attribute that fewer found instances carry keeps the threshold of all: its best one would be chance. So it is with
+# all attributes together.
 MIN_CARRIERS = 30
 
 
@@ -107,13 +108,17 @@ def best_thresholds(
         The threshold for all, and one an attribute, (A,) float64.
 
     Raises:
-        ValueError: no instance was found, or the predictions have no `attribute_scores`.
+        ValueError: fewer than 30 instances with attributes were found, or the predictions have no `attribute_scores`.
     """
     found = _found(images, category_ids, attributes)
     if not len(found.categories):
         raise ValueError("no instance of a category with attributes was found: there is nothing to choose from")
     if np.isnan(found.scores).any():
         raise ValueError("predictions without 'attribute_scores' cannot tell which threshold would have been better")
+    if (carriers := int(found.true.any(axis=1).sum())) < MIN_CARRIERS:
+        raise ValueError(
+            f"{carriers} found instances carry attributes, at least {MIN_CARRIERS} are needed to choose by"
+        )
     scores, true = found.scores.astype(np.float32), found.true
     sizes = np.unique(found.categories, return_counts=True)[1]
     weights = np.repeat(1 / (len(sizes) * sizes), sizes)

@@ -288,7 +288,8 @@ class FashionAveragePrecision:
             - `AP_IoU+F1@0.50` to `@0.95`, also for `AP50_IoU+F1`, `AP75_IoU+F1` and `AP_F1`: at one F1 threshold.
             - `AP_IoU_covered_0_25`, `_25_50`, `_50_100`: by the percentage of an instance that others hide. A detection
               that found nothing is wrong in all three.
-            - `attribute_gap`: `AP_IoU` - `AP_IoU+F1`, what the attributes cost.
+            - `attribute_gap`: `AP_IoU` - `AP_IoU+F1`. Attributes widen it; so does, either way, that attributed
+              categories count ten times in the second mean alone. With every attribute right it need not be 0.
             - `attribute_F1`, `attribute_F1_head`, `_mid`, `_tail`: mean F1 of the attributes over the instances found;
               by how many instances carry them (100 or more, 10 or more, fewer).
         """
@@ -366,7 +367,7 @@ class FashionAveragePrecision:
             least 30 found instances carry it and both halves of them agree, else the one for all.
 
         Raises:
-            ValueError: No instance of an attributed category was found, or predictions lack `attribute_scores`.
+            ValueError: Fewer than 30 instances with attributes were found, or predictions lack `attribute_scores`.
         """
         attributes = len(self._reader.attribute_columns)
         for_all, each = best_thresholds(self._images(), self.attributed_category_ids, attributes)

@@ -7,7 +7,7 @@ import datasets
 import evaluate
 
 from fashion_detr.metrics import FashionAveragePrecision
-from fashion_detr.metrics.entries import read_segmentation
+from fashion_detr.metrics.entries import mistake, read_segmentation
 from fashion_detr.ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
 _DESCRIPTION = """
@@ -29,8 +29,8 @@ _INPUTS_DESCRIPTION = """
 Args:
     predictions: for every image a list of {"category_id", "attribute_ids", "segmentation", "score"}; the mask is a
         compressed RLE {"size": [height, width], "counts"} or a bool array (height, width).
-    references: for every image {"image_id", "annotations"}, a list of {"category_id", "attribute_ids", "segmentation"},
-        optionally with "iscrowd", "area" and "covered".
+    references: for every image {"image_id", "annotations"}, a whole number and a list of {"category_id",
+        "attribute_ids", "segmentation"}, optionally with "iscrowd", "area" and "covered".
     category_ids, attribute_ids: the data set's own ids; Fashionpedia's by default.
     attributed_category_ids: the categories that AP_IoU+F1 holds to their attributes; see FashionAveragePrecision.
 Returns:
@@ -74,14 +74,14 @@ class FashionAP(evaluate.Metric):
     def add_batch(self, *, predictions: Sequence, references: Sequence, **kwargs) -> None:
         """Takes some images."""
         super().add_batch(
-            predictions=[[_storable(one, ("score",)) for one in image] for image in predictions],
-            references=[
-                {
-                    "image_id": image["image_id"],
-                    "annotations": [_storable(one, tuple(_OPTIONAL)) for one in image["annotations"]],
-                }
-                for image in references
+            predictions=[
+                [
+                    _storable(one, ("score",), f"prediction {row} of image {number} of the batch")
+                    for row, one in enumerate(image)
+                ]
+                for number, image in enumerate(predictions)
             ],
+            references=[_reference(number, image) for number, image in enumerate(references)],
             **kwargs,
         )
 
@@ -112,9 +112,27 @@ class FashionAP(evaluate.Metric):
         }
 
 
-def _storable(entry: dict[str, Any], more: tuple[str, ...]) -> dict[str, Any]:
+def _reference(number: int, image: dict[str, Any]) -> dict[str, Any]:
+    where = f"reference {number} of the batch"
+    if not isinstance(image, dict) or not {"image_id", "annotations"} <= image.keys():
+        found = sorted(image) if isinstance(image, dict) else type(image).__name__
+        raise mistake(where, "the image", found, 'a dictionary {"image_id", "annotations"}')
+    if isinstance(image["image_id"], str):  # the column that stores them is one of whole numbers
+        raise mistake(where, "image_id", repr(image["image_id"]), "a whole number; FashionAveragePrecision takes texts")
+    return {
+        "image_id": image["image_id"],
+        "annotations": [
+            _storable(one, tuple(_OPTIONAL), f"annotation {row} of image {image['image_id']}")
+            for row, one in enumerate(image["annotations"])
+        ],
+    }
+
+
+def _storable(entry: dict[str, Any], more: tuple[str, ...], where: str) -> dict[str, Any]:
     """An entry with all its columns, missing ones as None, and the mask as run lengths in text."""
-    rle = read_segmentation(entry.get("segmentation"), "an entry")
+    if not isinstance(entry, dict):
+        raise mistake(where, "the entry", repr(entry), "a dictionary")
+    rle = read_segmentation(entry.get("segmentation"), where)
     counts = rle["counts"].decode("ascii") if isinstance(rle["counts"], bytes) else rle["counts"]
     stored = {name: entry.get(name) for name in ("category_id", "attribute_ids", *more)}
     return {**stored, "segmentation": {"size": list(rle["size"]), "counts": counts}}
