@@ -27,8 +27,8 @@ def add_demo(commands: Any) -> None:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"expected a whole number up to 65535, found {text!r}")
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, found {text!r}")
     return int(text)
 
 
@@ -40,6 +40,8 @@ def demo(arguments: argparse.Namespace) -> int:
         CommandError: Gradio is missing, the model or the device is not usable, or the port is taken.
     """
     try:
+        import httpx  # Gradio's own
+
         from .demo import build_app
     except ImportError as error:
         raise CommandError(str(error)) from error
@@ -55,6 +57,11 @@ def demo(arguments: argparse.Namespace) -> int:
             raise CommandError(
                 f"The page cannot listen at {arguments.host}:{arguments.port}. Choose another --port, or a --host of "
                 "this machine."
+            ) from error
+        except httpx.HTTPError as error:  # Gradio looks whether its own page answers
+            raise CommandError(
+                f"The page at {arguments.host}:{arguments.port} does not answer: {error}. Where the environment names "
+                f"a proxy, add {arguments.host} to NO_PROXY."
             ) from error
         print(f"The page is at {url} (Ctrl+C ends it)", flush=True)
         # What Docker and systemd send would end the process at once, with visitors' photos still in the folder.

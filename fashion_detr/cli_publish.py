@@ -112,12 +112,15 @@ def _why_unknown(run: "Run") -> str:
 
 def _upload(folder: Path, repo_id: str, private: bool) -> str:
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import LocalTokenNotFoundError
 
     from .publishing.folder import upload
 
     try:
         return upload(folder, repo_id, HfApi(), private)
     except Exception as error:  # the libraries below have errors of their own, one for every way a network can fail
-        raise CommandError(
-            f"The upload to {repo_id} failed: {error} Log in with `hf auth login`; --dry_run makes the folder alone."
-        ) from error
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        hint = ""
+        if status in (401, 403) or isinstance(error, LocalTokenNotFoundError):
+            hint = " Log in with `hf auth login`; --dry_run makes the folder alone."
+        raise CommandError(f"The upload to {repo_id} failed: {error}{hint}") from error

@@ -11,6 +11,9 @@ from .configuration_fashion_detr import FashionDetrConfig
 from .photos_fashion_detr import open_image, to_rgb
 from .results_fashion_detr import mask_image
 
+# Longer texts are no paths: Linux's longest one.
+LONGEST_PATH = 4096
+
 # What a saved model's configuration says of its pipelines, so that transformers finds this one.
 CUSTOM_PIPELINES = {
     "image-segmentation": {
@@ -155,14 +158,21 @@ def _open_photo(source, timeout: float | None) -> Image.Image:
     is_text = isinstance(source, str) and not source.startswith(("http://", "https://")) and not os.path.exists(source)
     if not is_text:
         return open_image(source, timeout=timeout)
+    is_data_url = source.lstrip()[:5].lower() == "data:"
+    text = source.rpartition(",")[2] if is_data_url else source
     try:
-        content = base64.b64decode("".join(source.rpartition(",")[2].split()), validate=True)
+        content = base64.b64decode("".join(text.split()), validate=True)
     except ValueError as error:
         raise ValueError(
             f"A photo is the path of a file, a URL or base64 text; there is no file {source[:60]!r}, and it is none of "
             "the others."
         ) from error
-    return open_image(content)
+    try:
+        return open_image(content)
+    except ValueError as error:
+        if is_data_url or len(source) > LONGEST_PATH:
+            raise
+        raise ValueError(f"There is no file {source[:60]!r}. As base64 text: {error}") from error
 
 
 __all__ = ["CUSTOM_PIPELINES", "FashionDetrPipeline"]

@@ -485,6 +485,25 @@ def test_without_gradio_the_command_says_what_to_install(model_folder, capsys, m
     assert 'pip install -e ".[demo]"' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "x"])
+def test_a_port_that_cannot_be_is_named(model_folder, capsys, port):
+    with pytest.raises(SystemExit):
+        main(["demo", "--model", str(model_folder), "--port", port])
+    assert "from 1 to 65535" in capsys.readouterr().err
+
+
+def test_a_proxy_that_hides_the_page_is_named(model_folder, capsys, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["demo", "--model", str(model_folder), "--port", str(port)]) == 2
+    assert "add 127.0.0.1 to NO_PROXY" in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken_is_named(page, model_folder, capsys):
     port = page.url.rstrip("/").rsplit(":", 1)[1]
     assert main(["demo", "--model", str(model_folder), "--port", port]) == 2

@@ -116,7 +116,7 @@ def test_parameters(serve):
     assert len(serve(request(data, threshold=str(middle)))) == 4  # as a URL carries it
     assert serve({"inputs": data}) == serve({"inputs": data, "parameters": {"threshold": 0.5}}) == []
     assert [found["score"] for found in serve(request(data, top_k=2.0))] == scores[:2]
-    assert serve(request(data, subtask="instance")) == everything  # as `InferenceClient` may say
+    assert serve(request(data, subtask="instance", overlap_mask_area_threshold=0)) == everything  # `InferenceClient`'s
     attributes = [one["score"] for found in everything for one in found["attributes"]]
     none_below = serve(request(data, attribute_threshold=1))
     assert attributes == [] or max(attributes) < 1
@@ -139,6 +139,7 @@ def test_parameters(serve):
         ({"top_k": 0}, "`top_k` has to be a whole number from 1 to 100, found 0"),
         ({"top_k": 10**400}, "`top_k` .* found 1000"),
         ({"subtask": "panoptic"}, "`subtask` has to be 'instance'.* found 'panoptic'"),
+        ({"overlap_mask_area_threshold": 0.5}, "`overlap_mask_area_threshold` has to be 0: masks keep their overlaps"),
         ({"top_k": "many"}, "`top_k` .* found 'many'"),
         ({"threshold": [0.5]}, r"`threshold` .* found \[0.5\]"),
         ({"thresh": 0.5}, "Unknown parameters: thresh. There are threshold, mask_threshold"),

@@ -124,6 +124,8 @@ def test_what_a_model_knows_by_name_is_kept(start, caplog):
     assert (changed.dropout, changed.class_loss_weight, changed.d_model) == (0.3, 5, saved.config.d_model)
     with pytest.raises(ValueError, match=r"`model_config` changes the sizes of weights, which .*: .*quer"):
         load_for_vocabulary(str(start), OWN, {"num_queries": 3})
+    with pytest.raises(ValueError, match="`model_config` changes the sizes of weights"):
+        load_for_vocabulary(str(start), OWN, {"d_model": 2 * saved.config.d_model})
 
     again = load_for_vocabulary(str(start), Vocabulary.fashionpedia())
     assert all(torch.equal(tensor, saved.state_dict()[name]) for name, tensor in again.state_dict().items())

@@ -125,8 +125,12 @@ def test_broken_files_are_named(tmp_path):
         values(Image.open(cut))
     with Image.open(text.with_name("good.png")) as closed:
         pass
-    with pytest.raises(ValueError, match="its file has been closed"):
-        values(closed)
+    loaded = Image.open(text.with_name("good.png"))
+    loaded.load()
+    loaded.close()
+    for image in (closed, loaded):
+        with pytest.raises(ValueError, match="its file has been closed"):
+            values(image)
     for url in ("http://localhost/\u00e4.jpg", "http://[::1/x.jpg"):
         with pytest.raises(ValueError, match=re.escape(f"{url} cannot be fetched")):
             values(url)

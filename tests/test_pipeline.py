@@ -4,6 +4,7 @@ import ast
 import base64
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -162,15 +163,20 @@ def test_photos_are_read_as_the_processor_reads_them(segment, tmp_path, monkeypa
     exif[0x0112] = 6  # to be turned clockwise by a quarter
     see_through.save(tmp_path / "turned.png", exif=exif)
     path, url = tmp_path / "turned.png", f"{photo_server}/turned.png"
+    shutil.copy(path, tmp_path / "ü a+b%.png")
+    foreign = f"{photo_server}/ü a+b%25.png#top"
     text = base64.b64encode(path.read_bytes()).decode()
-    for image in (str(path), path, Image.open(path), url, text, f"data:image/png;base64,{text}"):
+    for image in (str(path), path, Image.open(path), url, foreign, text, f"data:image/png;base64,{text}"):
         segment(image)
         expected = segment.image_processor(path, return_tensors="pt").pixel_values
         assert torch.equal(seen[-1]["pixel_values"], expected) and seen[-1]["target_size"] == [SIZES[0][::-1]]
     with pytest.raises(ValueError, match=f"{photo_server}/no.png cannot be fetched: .*404"):
         segment(f"{photo_server}/no.png")
-    with pytest.raises(ValueError, match=r"no file 'no.png'"):
-        segment("no.png")
+    for name in ("no.png", "data/img", "DSC00012", "a,abcd"):  # of which some are base64 as well
+        with pytest.raises(ValueError, match=rf"no file '{name}'"):
+            segment(name)
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        segment("data:image/png;base64,abcd")
     monkeypatch.setattr(photos_fashion_detr, "MAX_FETCHED_BYTES", 100)
     with pytest.raises(ValueError, match=r"turned\.png is no photo: its file is larger than"):
         segment(url)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
+import httpx
 import huggingface_hub
 import numpy as np
 import pytest
@@ -20,15 +21,18 @@ import yaml
 from conftest import FLAT_FILES
 from huggingface_hub import ModelCard
 from PIL import Image
+from transformers.dynamic_module_utils import get_imports
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.cli import main
+from fashion_detr.hub_id import is_hub_id
 from fashion_detr.metrics import FashionAveragePrecision
 from fashion_detr.publishing.card import render_card
 from fashion_detr.publishing.project_files import TEMPLATE, project_file
 from fashion_detr.publishing.run import read_run
 from fashion_detr.publishing.training_data import describe, open_splits
 from fashion_detr.training.report import figures_document, write_report
+from fashion_detr.training.run_record import write_record
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "checkpoints" / "fashion-detr-lite0-ccp"
@@ -323,7 +327,7 @@ def test_held_out_is_said_only_of_what_is_known_to_be(run_dir, tmp_path, options
     assert result.dataset_name == ("Mine" if judged.get("split") == "train" else "unknown")
 
 
-def test_drawings_are_no_photos(tiny_config, tmp_path):
+def test_drawings_are_no_photos(tiny_config, tmp_path, capsys):
     """Trained from scratch on drawings, without accelerator; the checkpoint was chosen on a split of its own."""
     run_dir, labels = tmp_path / "run", FashionDetrConfig().id2label
     torch.manual_seed(0)
@@ -348,6 +352,28 @@ def test_drawings_are_no_photos(tiny_config, tmp_path):
     assert card.data.license == "apache-2.0" and "\n\n\n" not in card.text
     assert card.data["co2_eq_emissions"]["training_type"] == "pre-training"
     assert "Training took 3.0 minutes on a CPU with 8 cores." in card.text
+    for options in (("--data_dir", str(tmp_path)), ("--data_name", "Mine"), ("--data_license", "mit")):
+        assert options[0] in error_of(capsys, publish(run_dir, tmp_path / "no", *options))
+
+
+def test_a_folder_is_no_hub_id_wherever_it_is_published(tmp_path, monkeypatch):
+    (tmp_path / "outputs" / "first").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    options = {"model_name_or_path": "outputs/first", "backbone_weights": "owner/name", "max_steps": 1}
+    write_record(tmp_path / "run", options, processes=1)
+    recorded = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert recorded == options | {"model_name_or_path": "./outputs/first"}
+    monkeypatch.chdir("/")
+    assert not is_hub_id(recorded["model_name_or_path"]) and is_hub_id("outputs/first")
+
+
+def test_remote_code_needs_only_the_packages_on_the_card():
+    """The library asks for all that it sees imported, but what stands in a `try`."""
+    files = [ROOT / "fashion_detr" / file for file in FLAT_FILES if file.endswith(".py")]
+    needed = {package for file in files for package in get_imports(file)} - set(sys.stdlib_module_names)
+    brought_along = {"numpy", "huggingface_hub"}  # by transformers
+    assert needed - brought_along == {"transformers", "torch", "torchvision", "PIL"}
 
 
 @pytest.mark.parametrize(
@@ -533,14 +559,40 @@ def test_a_public_repository_gets_nothing_private(run_dir, monkeypatch, capsys, 
     hub = FakeHub(private=False)
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
     error = error_of(capsys, main(["publish", str(run_dir), "--repo_id", REPO_ID, "--private"]))
-    assert "it is public already, and nothing was uploaded" in error
+    assert "it is public already, and nothing was uploaded" in error and "Log in" not in error
     assert [call for call, *_ in hub.calls] == ["create_repo"]
 
 
 def test_an_upload_that_fails_is_one_line(run_dir, capsys):
     """The real client, without a network: tests run with HF_HUB_OFFLINE."""
     error = error_of(capsys, main(["publish", str(run_dir), "--repo_id", REPO_ID]))
-    assert f"The upload to {REPO_ID} failed" in error and "hf auth login" in error
+    assert f"The upload to {REPO_ID} failed" in error and "Log in" not in error
+
+
+def test_who_is_not_logged_in_is_told_how(run_dir, monkeypatch, capsys):
+    def refuse(*args, **kwargs):
+        answer = httpx.Response(401, request=httpx.Request("POST", "https://huggingface.co"))
+        raise huggingface_hub.errors.HfHubHTTPError("Unauthorized", response=answer)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(create_repo=refuse))
+    error = error_of(capsys, main(["publish", str(run_dir), "--repo_id", REPO_ID]))
+    assert "Log in with `hf auth login`" in error
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("metrics.json", {"per_category": []}),
+        ("metrics.json", {"AP_IoU": "high"}),
+        ("environment.json", {"packages": "torch"}),
+        ("config.yaml", {"data_dir": 5}),
+    ],
+)
+def test_an_edited_record_is_named(run_dir, tmp_path, capsys, file, change):
+    path = run_dir / file
+    path.write_text(json.dumps(yaml.safe_load(path.read_text()) | change))  # JSON is YAML
+    ((name, value),) = change.items()
+    assert f"for {name!r} it has {value!r}" in error_of(capsys, publish(run_dir, tmp_path / "folder"))
 
 
 # --- elsewhere --------------------------------------------------------------------------------------------------------

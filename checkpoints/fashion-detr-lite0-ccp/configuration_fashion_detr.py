@@ -6,7 +6,6 @@ from numbers import Real
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ResNetConfig, SwinConfig, TimmBackboneConfig
 from transformers.configuration_utils import SubConfigSpec
-from transformers.utils import is_timm_available
 
 from .ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 
@@ -344,12 +343,13 @@ def _check_labels(field: str, names: dict, ids_field: str, ids: list, supercateg
 
 def _timm_backbone_config(name: str) -> TimmBackboneConfig:
     """The four maps of a timm model, chosen by their reduction because their position differs from model to model."""
-    if not is_timm_available():
+    try:  # outside of it, remote code would need timm whatever the backbone
+        import timm
+    except ImportError as error:
         raise ImportError(
             f"The backbone {name!r} is a timm model: install it with `pip install timm`. "
             "Without timm there are 'resnet50', 'resnet101' and 'swin_base'."
-        )
-    import timm
+        ) from error
     import torch
 
     if not timm.is_model(name):

@@ -58,7 +58,8 @@ class EndpointHandler:
                 `inputs`: the photo as a PIL image, as the bytes of an image file or as their base64 text, also as a
                 data URL (of an animation the first picture); paths and other URLs are not opened. `parameters`,
                 optional: `threshold` (least score, 0.5), `mask_threshold` (0.5), `attribute_threshold` (the model's
-                own), `top_k` (100) and, which changes nothing, `subtask` (`"instance"`).
+                own), `top_k` (100) and, which change nothing, `subtask` (`"instance"`) and
+                `overlap_mask_area_threshold` (0).
 
         Returns:
             Objects, best first, ready for JSON: `label`, `score`, `mask` (base64 text of a PNG of the photo's size, 255
@@ -136,12 +137,14 @@ def _checked_parameters(parameters: Any) -> dict[str, Any]:
         "attribute_threshold": _fraction,
         "top_k": _count,
         "subtask": _instance,
+        "overlap_mask_area_threshold": _nothing,
     }
     unknown = [name for name in parameters if name not in checks]
     if unknown:
         raise ValueError(f"Unknown parameters: {', '.join(map(str, unknown))[:200]}. There are {', '.join(checks)}.")
     checked = {name: checks[name](name, value) for name, value in parameters.items() if value is not None}
-    checked.pop("subtask", None)  # there is but one
+    for name in ("subtask", "overlap_mask_area_threshold"):  # of each there is but one value
+        checked.pop(name, None)
     return checked
 
 
@@ -163,6 +166,14 @@ def _instance(name: str, value: Any) -> str:
     if value != "instance":
         raise ValueError(f"`{name}` has to be 'instance': the model tells instances apart; found {_shown(value)}.")
     return value
+
+
+def _nothing(name: str, value: Any) -> float:
+    if _number(value) != 0:
+        raise ValueError(
+            f"`{name}` has to be 0: masks keep their overlaps, and none is left out; found {_shown(value)}."
+        )
+    return 0.0
 
 
 def _count(name: str, value: Any) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
-from transformers.utils import is_torchvision_available, logging
+from transformers.utils import logging
 
 from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig, vocabulary_of
 from .masks_fashion_detr import decode_segmentation, encode_mask, full_size_masks, is_crowd, logit, mask_box
@@ -20,9 +21,6 @@ from .photos_fashion_detr import open_image, to_rgb
 from .results_fashion_detr import FashionResult, whole_number
 
 logger = logging.get_logger(__name__)
-
-if is_torchvision_available():
-    from torchvision.transforms.v2 import functional as tvF
 
 # A part belongs to a garment that holds at least this share of it.
 PARENT_CONTAINMENT = 0.5

@@ -4,6 +4,7 @@ import io
 import re
 import urllib.request
 from http.client import HTTPException
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -65,8 +66,11 @@ def open_image(source, max_pixels: int = MAX_PIXELS, timeout: float | None = Non
 
 def _fetch(url: str, timeout: float | None) -> bytes:
     try:
+        parts = urlsplit(url)  # as browsers send them: letters of all languages and spaces in code
+        path, query = (quote(part, safe="%/:=&?~+!$,;'@()*[]") for part in (parts.path, parts.query))
+        coded = parts._replace(path=path, query=query, fragment="").geturl()
         # Some servers refuse Python's own name.
-        request = urllib.request.Request(url, headers={"User-Agent": "fashion-detr"})
+        request = urllib.request.Request(coded, headers={"User-Agent": "fashion-detr"})
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             content = answer.read(MAX_FETCHED_BYTES + 1)
     except (OSError, HTTPException, ValueError) as error:
@@ -103,9 +107,9 @@ def _load(image: Image.Image, max_pixels: int) -> None:
             raise ValueError("an EPS file is a program, which is not run here. Save it as PNG or JPEG first.")
     try:
         image.load()
-    except AssertionError as error:  # Pillow's only word for it
-        raise ValueError("its file has been closed. Use it inside its `with`, or call its `load` there.") from error
-    except DAMAGED as error:
+    except (AssertionError, *DAMAGED) as error:
+        if isinstance(error, AssertionError) or "closed image" in str(error):  # Pillow's only words for it
+            raise ValueError("its file has been closed. Use it inside its `with`, or call its `load` there.") from error
         raise ValueError(f"{error}. Is the file complete, and a photo?") from error
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,18 @@ from ..training.report import FIGURES_FILE
 from ..training.run_record import ENVIRONMENT_FILE, OPTIONS_FILE
 
 METRICS_NEEDED = ("AP_IoU", "num_images", "num_attributes")
+# What the card computes with, of every record; people edit them.
+KINDS = {
+    FIGURES_FILE: {
+        "AP_IoU": Real,
+        "num_images": int,
+        "num_attributes": int,
+        "training_minutes": Real,
+        "per_category": dict,
+    },
+    ENVIRONMENT_FILE: {"packages": dict, "devices": list},
+    OPTIONS_FILE: {"data_dir": str, "model_name_or_path": str, "backbone_weights": str, "seed": int},
+}
 DEFAULT_SEED = 42  # of transformers' TrainingArguments
 
 
@@ -108,4 +121,7 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} has to be what train.py writes, a mapping; found {type(content).__name__}.")
+    for name, kind in KINDS[path.name].items():
+        if content.get(name) is not None and not isinstance(content[name], kind):
+            raise ValueError(f"{path} has to be what train.py writes, but for {name!r} it has {content[name]!r}.")
     return content

@@ -76,11 +76,14 @@ def open_splits(run: Run, canvas: tuple[int, int], data_dir: Path | None = None)
 
     Raises:
         FileNotFoundError: a split is missing.
-        ValueError: a split is broken.
+        ValueError: a split is broken, or a folder is named for a run that learned from drawings.
     """
     arguments = run.arguments()
     options = arguments[1] if arguments else DataArguments()
-    if data_dir is None and arguments and options.data_dir is None:
+    is_drawn = arguments is not None and options.data_dir is None
+    if is_drawn and data_dir is not None:
+        raise ValueError(f"{run.folder} has learned from drawings: there is no --data_dir, found {data_dir}.")
+    if is_drawn:
         return _draw(run, options, canvas)
     if data_dir is None and options.data_dir is not None and Path(options.data_dir).is_dir():
         data_dir = Path(options.data_dir)
@@ -117,9 +120,13 @@ def describe(
         name, terms: What the person states; it goes before what the data's own files say.
 
     Raises:
-        ValueError: the data has a category that the model does not know.
+        ValueError: the data has a category that the model does not know, or drawings are given a name or terms.
     """
     name = _one_line(name)
+    if splits is not None and splits.is_drawn and (name or terms):
+        raise ValueError(
+            "The model has learned from this project's drawings: there is no --data_name and no --data_license."
+        )
     if splits is None:
         return TrainingData(name, annotations_terms=terms or _annotation_terms(name), photos_terms=terms)
     counts = _count(splits, config)

@@ -44,16 +44,16 @@ def load_for_vocabulary(
     config = FashionDetrConfig.from_dict(saved_fields | of_other_data | vocabulary.config_kwargs() | (changes or {}))
     model = FashionDetrForInstanceSegmentation(config)
     weights = saved.state_dict()
-    for head, before, after in (
-        ("class_head", saved.config.id2label, config.id2label),
-        ("attribute_head", saved.config.id2attribute, config.id2attribute),
-    ):
-        _carry_over(getattr(model, head), getattr(saved, head), before, after)
-        weights |= {f"{head}.{name}": tensor for name, tensor in getattr(model, head).state_dict().items()}
-        new = [name for name in after.values() if name not in before.values()]
-        known, names = len(after) - len(new), first_cases(new, shown=20) or "none"
-        logger.info("%s: %d of %d labels are known, new: %s", head, known, len(after), names)
     try:
+        for head, before, after in (
+            ("class_head", saved.config.id2label, config.id2label),
+            ("attribute_head", saved.config.id2attribute, config.id2attribute),
+        ):
+            _carry_over(getattr(model, head), getattr(saved, head), before, after)
+            weights |= {f"{head}.{name}": tensor for name, tensor in getattr(model, head).state_dict().items()}
+            new = [name for name in after.values() if name not in before.values()]
+            known, names = len(after) - len(new), first_cases(new, shown=20) or "none"
+            logger.info("%s: %d of %d labels are known, new: %s", head, known, len(after), names)
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(

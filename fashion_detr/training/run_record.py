@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import yaml
 
+from ..hub_id import unlike_hub_id
+
 OPTIONS_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
 LOG_FILE = "train.log"
@@ -35,6 +37,8 @@ def write_record(output_dir: Path, options: dict[str, Any], processes: int) -> N
         options: The options that differ from the defaults.
         processes: How many processes train together.
     """
+    sources = {name: options[name] for name in ("model_name_or_path", "backbone_weights") if options.get(name)}
+    options = options | {name: unlike_hub_id(source) for name, source in sources.items()}
     (output_dir / OPTIONS_FILE).write_text(yaml.safe_dump(options, sort_keys=True), encoding="utf-8")
     (output_dir / ENVIRONMENT_FILE).write_text(json.dumps(_environment(processes), indent=1), encoding="utf-8")
 
