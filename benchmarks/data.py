@@ -47,7 +47,6 @@ def write_data_set(folder: Path, images: int) -> None:
         return
     rng = np.random.default_rng(0)
     different = [draw_photo(rng) for _ in range(min(DIFFERENT, images))]
-    vocabulary = Vocabulary.fashionpedia()
     entries, annotations = [], []
     per_image = rng.multinomial(round(ANNOTATIONS * images / IMAGES) - images, np.full(images, 1 / images)) + 1
     with zipfile.ZipFile(folder / "train2020.zip", "w", zipfile.ZIP_STORED) as archive:
@@ -59,13 +58,7 @@ def write_data_set(folder: Path, images: int) -> None:
             annotations += [
                 draw_annotation(rng, len(annotations) + number, image_id, (width, height)) for number in range(count)
             ]
-    keys = ("id", "name", "supercategory")
-    content = {
-        "images": entries,
-        "categories": [dict(zip(keys, entry)) for entry in vocabulary.categories],
-        "attributes": [dict(zip(keys, entry)) for entry in vocabulary.attributes],
-        "annotations": annotations,
-    }
+    content = {"images": entries, "annotations": annotations} | Vocabulary.fashionpedia().lists()
     (folder / "instances_attributes_train2020.json").write_text(json.dumps(content))
 
 

@@ -301,7 +301,7 @@ def evaluation_record(metric: FashionAveragePrecision, progress: Progress) -> di
     figures = metric.compute()
     try:
         best_threshold, _ = metric.best_attribute_thresholds()
-    except ValueError:  # nothing that carries attributes was found
+    except ValueError:  # too few instances that carry attributes were found
         best_threshold = None
     return {
         "step": progress.step,

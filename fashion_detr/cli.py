@@ -439,15 +439,16 @@ def evaluate(arguments: argparse.Namespace) -> int:
         metric, document = score(arguments)
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from error
+    said = []
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        written = write_report(document, metric, arguments.output)
+        said.append(f"All figures: {' and '.join(map(str, write_report(document, metric, arguments.output)))}")
+        if arguments.save_attribute_thresholds:
+            said.append(_save_attribute_thresholds(metric, Path(arguments.model) / "config.json"))
     except OSError as error:
         raise CommandError(f"The figures cannot be written to {arguments.output}: {error}.") from error
-    print(format_table(document))  # last: who reads it may have gone
-    print(f"All figures: {' and '.join(map(str, written))}")
-    if arguments.save_attribute_thresholds:
-        print(_save_attribute_thresholds(metric, Path(arguments.model) / "config.json"))
+    finally:  # after the files, since whoever reads it may have gone, and whatever became of them
+        print(format_table(document), *said, sep="\n", flush=True)
     return 0
 
 

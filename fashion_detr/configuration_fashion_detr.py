@@ -1,7 +1,7 @@
 """Configuration of Fashion DETR: architecture, loss, and the only place where label names live."""
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ResNetConfig, SwinConfig, TimmBackboneConfig
@@ -151,7 +151,7 @@ class FashionDetrConfig(PreTrainedConfig):
                 f"A backbone is chosen by `FashionDetrConfig.from_backbone({kwargs['backbone']!r})`, or given as "
                 "`backbone_config`; `backbone` is no field."
             )
-        if not isinstance(kwargs.get("num_labels", 0), int):
+        if not isinstance(kwargs.get("num_labels", 0), Integral):
             raise ValueError(f"`num_labels` has to be a whole number, found {kwargs['num_labels']!r}.")
         if self.id2label is None and self.label2id is not None:
             self.id2label = {index: name for name, index in self.label2id.items()}
@@ -194,11 +194,18 @@ class FashionDetrConfig(PreTrainedConfig):
         their names alone, `from_pretrained(..., id2label={0: "shirt", 1: "shoe"})`. The saved one once more, or as many
         labels as it has, changes nothing.
         """
-        given = {name: kwargs.pop(name) for name in ("num_labels", *LABEL_FIELDS, *ATTRIBUTE_FIELDS) if name in kwargs}
+        fields = ("num_labels", *LABEL_FIELDS, *ATTRIBUTE_FIELDS)
+        given = {name: kwargs.pop(name) for name in fields if name in kwargs}
+        given = {name: value for name, value in given.items() if value is not None}  # as scripts say "as it was"
+        labels, attributes = given.get("id2label"), given.get("id2attribute")
+        if labels is None and "label2id" in given:
+            labels = {index: name for name, index in given["label2id"].items()}
         replaced = ()
-        if _are_other_labels(config_dict.get("id2label"), given):
+        if labels is not None:
+            replaced += () if _are_equal_names(config_dict.get("id2label"), labels) else LABEL_FIELDS
+        elif "num_labels" in given and given["num_labels"] != len(config_dict.get("id2label") or ()):
             replaced += LABEL_FIELDS
-        if "id2attribute" in given and not _are_equal_names(config_dict.get("id2attribute"), given["id2attribute"]):
+        if attributes is not None and not _are_equal_names(config_dict.get("id2attribute"), attributes):
             replaced += ATTRIBUTE_FIELDS
         saved = {name: value for name, value in config_dict.items() if name not in replaced}
         return super().from_dict(saved | given, **kwargs)
@@ -305,17 +312,6 @@ def _are_equal_names(saved: dict | None, given: dict | None) -> bool:
         return _with_integer_keys("saved", saved) == _with_integer_keys("given", given)
     except ValueError:
         return False
-
-
-def _are_other_labels(saved: dict | None, given: dict) -> bool:
-    """Whether the labels given, by their names or by their number alone, are others than the saved ones."""
-    if "id2label" in given:
-        return not _are_equal_names(saved, given["id2label"])
-    if "label2id" in given:
-        return given["label2id"] != {
-            name: index for index, name in (_with_integer_keys("id2label", saved) or {}).items()
-        }
-    return "num_labels" in given and given["num_labels"] != len(saved or {})
 
 
 def _check_labels(field: str, names: dict, ids_field: str, ids: list, supercategories: list | None) -> None:

@@ -225,8 +225,6 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         **kwargs,
     ) -> dict[str, torch.Tensor]:
         """The labels of one image on its canvas."""
-        class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
-        attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
         if not isinstance(annotation, dict) or "annotations" not in annotation:
             raise ValueError(
                 'Every image needs {"image_id": ..., "annotations": [...]}, found '
@@ -235,15 +233,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         if not isinstance(annotation["annotations"], (list, tuple)):
             raise ValueError(f"'annotations' has to be a list, found {annotation['annotations']!r}.")
         instances, masks = decode_instances(annotation, image_size)
-        classes = torch.zeros(len(instances), dtype=torch.int64)
-        attributes = torch.zeros(len(instances), config.num_attributes)
-        for row, instance in enumerate(instances):
-            where = _where(annotation, instance, row)
-            if "category_id" not in instance:
-                raise ValueError(f"There is no 'category_id' in {where}.")
-            classes[row] = known_index(class_index, instance["category_id"], "category", where)
-            attributes[row, known_attributes(attribute_index, instance.get("attribute_ids"), where)] = 1
-
+        classes, attributes = instance_labels(instances, config, annotation.get("image_id"))
         height, width = self._placed_size(image_size, size, do_resize)
         canvas = torch.zeros(len(instances), size.height, size.width)
         if len(instances):
@@ -306,24 +296,21 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             order = order[class_scores[order] >= threshold]
             objects, kept = [], []
             valid_size, logits = image["valid_size"], image["mask_logits"]
-            for chunk, masks in full_size_masks(logits, order, valid_size, target, mask_threshold):
-                for query, mask in zip(chunk.tolist(), masks):
-                    if not mask.numpy().any():
-                        continue
-                    label_id = int(classes[query])
-                    objects.append(
-                        {
-                            "label_id": label_id,
-                            "label": config.id2label[label_id],
-                            "score": float(class_scores[query]),
-                            "mask": mask,
-                            "bbox": [float(side) for side in mask_box(mask.numpy())],
-                            "attributes": _attributes(
-                                image["attributes"][query], label_id, attribute_thresholds, config
-                            ),
-                        }
-                    )
-                    kept.append(query)
+            for query, mask in full_size_masks(logits, order, valid_size, target, mask_threshold):
+                if not mask.numpy().any():
+                    continue
+                label_id = int(classes[query])
+                objects.append(
+                    {
+                        "label_id": label_id,
+                        "label": config.id2label[label_id],
+                        "score": float(class_scores[query]),
+                        "mask": mask,
+                        "bbox": [float(side) for side in mask_box(mask.numpy())],
+                        "attributes": _attributes(image["attributes"][query], label_id, attribute_thresholds, config),
+                    }
+                )
+                kept.append(query)
             parents = _parents([entry["label"] for entry in objects], logits[kept] > cut)
             objects = [entry | {"parent": parent} for entry, parent in zip(objects, parents)]
             results.append(FashionResult(objects, target))
@@ -417,11 +404,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         for image, target in zip(self._images(outputs, config), self._targets(outputs, target_sizes)):
             scores, cells = image["scores"].flatten().topk(min(top_k, image["scores"].numel()))
             queries, classes = cells // config.num_labels, cells % config.num_labels
-            needed = queries.unique()
-            encoded = {}
-            for chunk, masks in full_size_masks(image["mask_logits"], needed, image["valid_size"], target, 0.5):
-                for query, mask in zip(chunk.tolist(), masks):
-                    encoded[query] = encode_mask(mask.numpy())
+            masks = full_size_masks(image["mask_logits"], queries.unique(), image["valid_size"], target, 0.5)
+            encoded = {query: encode_mask(mask.numpy()) for query, mask in masks}
             found = []
             for score, query, label_id in zip(scores.tolist(), queries.tolist(), classes.tolist()):
                 carriable = _carriable(label_id, config).numpy()
@@ -516,25 +500,48 @@ def decode_instances(
 
     Raises what `decode_segmentation` raises, with the annotation and the image named.
     """
+    image_id = annotation.get("image_id")
     for row, instance in enumerate(annotation["annotations"]):
         if not isinstance(instance, dict):
-            image = annotation.get("image_id", "(without id)")
-            raise ValueError(f"Annotation {row} of image {image} has to be a dictionary, found {instance!r}.")
+            raise ValueError(f"What is {_where(image_id, {}, row)} has to be a dictionary, found {instance!r}.")
         if isinstance(instance.get("iscrowd"), str):  # it would be true whatever it says
-            where = _where(annotation, instance, row)
+            where = _where(image_id, instance, row)
             raise ValueError(f"'iscrowd' of {where} has to be 0 or 1, found the text {instance['iscrowd']!r}.")
     instances = [instance for instance in annotation["annotations"] if not is_crowd(instance)]
     masks = torch.zeros(len(instances), *image_size)
     for row, instance in enumerate(instances):
-        where = _where(annotation, instance, row)
+        where = _where(image_id, instance, row)
         if "segmentation" not in instance:
             raise ValueError(f"There is no 'segmentation' in {where}.")
         masks[row] = torch.from_numpy(decode_segmentation(instance["segmentation"], image_size, where))
     return instances, masks
 
 
-def _where(annotation: dict[str, Any], instance: dict[str, Any], row: int) -> str:
-    return f"annotation {instance.get('id', row)} of image {annotation.get('image_id', '(without id)')}"
+def instance_labels(
+    instances: Sequence[dict[str, Any]], config: FashionDetrConfig, image_id: Any = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Class indices `(n,)` int64 and attributes `(n, A)` float32 in {0, 1} of annotations in the data set's own ids.
+
+    Raises `ValueError` for an id that the vocabulary does not know, with the annotation and the image named.
+    """
+    class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
+    attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
+    classes = torch.zeros(len(instances), dtype=torch.int64)
+    attributes = torch.zeros(len(instances), config.num_attributes)
+    for row, instance in enumerate(instances):
+        where = _where(image_id, instance, row)
+        if "category_id" not in instance:
+            raise ValueError(f"There is no 'category_id' in {where}.")
+        classes[row] = known_index(class_index, instance["category_id"], "category", where)
+        attributes[row, known_attributes(attribute_index, instance.get("attribute_ids"), where)] = 1
+    return classes, attributes
+
+
+def _where(image_id: Any, instance: dict[str, Any], row: int) -> str:
+    if image_id is None:
+        image_id = instance.get("image_id", "(without id)")
+    return f"annotation {instance.get('id', row)} of image {image_id}"
 
 
 def _check_fraction(name: str, value: Any, with_ends: bool = True) -> None:

@@ -686,13 +686,13 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
 
 def _attention_by_part(config: FashionDetrConfig, implementation: str | dict | None) -> str | dict | None:
     """An implementation that the backbone does not have is asked of the decoder alone."""
-    if not isinstance(implementation, str) or implementation == "eager":
-        return implementation
     if type(config.backbone_config) not in MODEL_FOR_BACKBONE_MAPPING:
         raise ValueError(
             f"transformers has no backbone of type {config.backbone_config.model_type!r}. `backbone_config` can be a "
             "ResNetConfig, a SwinConfig or a TimmBackboneConfig; `FashionDetrConfig.from_backbone` makes one."
         )
+    if not isinstance(implementation, str) or implementation == "eager":
+        return implementation
     backbone_class = MODEL_FOR_BACKBONE_MAPPING[type(config.backbone_config)]
     supported = implementation == "sdpa" and backbone_class._supports_sdpa
     return {"": implementation, "backbone_config": implementation if supported else "eager"}
@@ -867,11 +867,6 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
         self.attribute_head = PriorLinear(config.d_model, config.num_attributes)
         self.criterion = FashionDetrLoss(config)
         self.post_init()
-
-    @property
-    def loss_function(self) -> FashionDetrLoss:
-        """What the library asks a model for; its own would be a language model's."""
-        return self.criterion
 
     @can_return_tuple
     def forward(

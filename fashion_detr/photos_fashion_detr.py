@@ -26,10 +26,10 @@ ORIENTATION = Base.Orientation.value
 # A file of some kilobytes can hold an image that fills the memory, so one that says of itself to have more pixels is
 # not decoded. The largest sensors in wide use, of phones and of medium format cameras, have 108 million.
 MAX_PIXELS = 120_000_000
-# Floats of 8 bits go a little beyond 255 where they were resized; far beyond it they are of 16 bits.
-LARGEST_OVERSHOOT = 511
 # The same of a server: as many pixels in the largest common format, 16-bit RGBA, have 960 MB.
 MAX_FETCHED_BYTES = 960_000_000
+# Floats of 8 bits go a little beyond 255 where they were resized; far beyond it they are of 16 bits.
+LARGEST_OVERSHOOT = 511
 # What Pillow raises on damaged files, as far as it is known.
 DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -101,16 +101,21 @@ def _open(source, max_pixels: int) -> Image.Image:
 def _load(image: Image.Image, max_pixels: int) -> None:
     """Decodes an image, unless it is in memory already; raises `ValueError` with what is wrong."""
     if isinstance(image, ImageFile.ImageFile):
-        if image.width * image.height > max_pixels:
-            raise ValueError(_too_large(image.width * image.height, max_pixels))
-        if image.format == "EPS":  # Pillow would have Ghostscript run it
-            raise ValueError("an EPS file is a program, which is not run here. Save it as PNG or JPEG first.")
+        require_safe(image, max_pixels)
     try:
         image.load()
     except (AssertionError, *DAMAGED) as error:
         if isinstance(error, AssertionError) or "closed image" in str(error):  # Pillow's only words for it
             raise ValueError("its file has been closed. Use it inside its `with`, or call its `load` there.") from error
         raise ValueError(f"{error}. Is the file complete, and a photo?") from error
+
+
+def require_safe(image: ImageFile.ImageFile, max_pixels: int = MAX_PIXELS) -> None:
+    """Raises `ValueError` for a file whose header tells that it had better not be decoded."""
+    if image.width * image.height > max_pixels:
+        raise ValueError(_too_large(image.width * image.height, max_pixels))
+    if image.format == "EPS":  # Pillow would have Ghostscript run it
+        raise ValueError("an EPS file is a program, which is not run here. Save it as PNG or JPEG first.")
 
 
 def _too_large(pixels: int | None, max_pixels: int) -> str:

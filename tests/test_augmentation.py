@@ -117,6 +117,8 @@ def test_an_augmentation_that_changes_nothing_gives_what_the_processor_gives(can
             assert torch.equal(sample[name], expected[name])
         judged = FashionDataset(examples, processor(*canvas), CONFIG, with_ground_truth=True)[0]
         assert judged["meta"]["size"] == size
+        bare = FashionDataset(examples, processor(*canvas), CONFIG, with_ground_truth=True, with_labels=False)[0]
+        assert bare.keys() == {"pixel_values", "pixel_mask", "meta"} and bare["meta"] == judged["meta"]
         masks, expected = sample["mask_labels"].float(), expected["mask_labels"]
         assert (masks[1:] - expected[1:]).abs().max() < 1.6 / 255
         if canvas == size:
@@ -393,9 +395,9 @@ def test_errors_say_what_is_wrong():
     with pytest.raises(ValueError, match="augmentation"):
         FashionDataset([], processor(8, 8), CONFIG, Augmentation(), with_ground_truth=True)
 
-    def sample(annotation):
+    def sample(annotation, augmentation):
         example = {"image": np.zeros((8, 6, 3), dtype=np.uint8), "image_id": 1, "annotations": [annotation]}
-        return FashionDataset([example], processor(8, 8), CONFIG, Augmentation())[0]
+        return FashionDataset([example], processor(8, 8), CONFIG, augmentation)[0]
 
     for image, found in ((np.zeros((8, 6), dtype=np.uint8), r"uint8 \(8, 6\)"), (np.zeros((8, 6, 3)), "float64")):
         with pytest.raises(ValueError, match=f"photo of image 7 has to be .*, found {found}"):
@@ -406,6 +408,9 @@ def test_errors_say_what_is_wrong():
         (annotate(square, 0, attribute_ids=[9999]), "attribute id 9999 in annotation 0 of image 1"),
         (annotate([[1, 1, 2, 2]]), "annotation 0 of image 1 has no polygon"),
         (annotate(np.zeros((6, 8))), "annotation 0 of image 1 is 6 x 8"),
+        ({"segmentation": square, "attribute_ids": []}, "no 'category_id' in annotation 0 of image 1"),
+        ({"category_id": 0, "attribute_ids": []}, "no 'segmentation' in annotation 0 of image 1"),
     ):
-        with pytest.raises(ValueError, match=message):
-            sample(annotation)
+        for augmentation in (None, Augmentation()):
+            with pytest.raises(ValueError, match=message):
+                sample(annotation, augmentation)

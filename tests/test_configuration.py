@@ -4,6 +4,7 @@ import json
 import math
 import time
 
+import numpy as np
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 
@@ -88,6 +89,8 @@ def test_a_new_vocabulary_for_a_saved_configuration_has_fitting_ids(tiny_config,
         {"id2label": {0: "coat", 1: "shoe"}, "label2id": {"coat": 0, "shoe": 1}, "num_labels": 2},
         {"id2label": {"0": "coat", "1": "shoe"}, "id2attribute": {0: "plain", 1: "striped"}},
         {"label2id": {"coat": 0, "shoe": 1}},
+        {"num_labels": np.int64(2)},
+        {"id2label": None, "label2id": None, "num_labels": None, "id2attribute": None, "category_ids": None},
     ],
 )
 def test_the_saved_vocabulary_once_more_changes_nothing(tiny_config, tmp_path, again):

@@ -71,6 +71,14 @@ def test_any_name_can_be_drawn(tmp_path):
     assert (tmp_path / "out" / "evaluation.png").is_file()
 
 
+def test_figures_that_cannot_be_written_are_printed(tmp_path, capsys):
+    truth, results = scene()
+    (tmp_path / "out" / "metrics.json").mkdir(parents=True)
+    assert evaluate(tmp_path, truth, results) == 2
+    said = capsys.readouterr()
+    assert "2 images, A = 3 attributes" in said.out and "The figures cannot be written" in said.err
+
+
 def test_where_the_figures_cannot_go_is_said_first(tmp_path, capsys):
     (tmp_path / "out").touch()
     (tmp_path / "config.json").touch()

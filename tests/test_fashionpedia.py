@@ -30,6 +30,7 @@ from fashion_detr.data.fashionpedia import (
     stream_fashionpedia,
 )
 from fashion_detr.data.images import ImageFiles, read_image
+from fashion_detr.data.priors import row_pairs
 
 HEIGHT, WIDTH = 12, 20
 POLYGON = [2.0, 3.0, 9.5, 3.0, 9.5, 10.0, 2.0, 10.0]
@@ -104,6 +105,16 @@ def test_rows_give_the_annotations_back(tmp_path, content):
         assert found[expected["id"]] == expected
         assert type(found[expected["id"]]["segmentation"]) is type(expected["segmentation"])
         np.testing.assert_array_equal(decode(found[expected["id"]]["segmentation"]), decode(expected["segmentation"]))
+    pairs = [[(one["category_id"], one["attribute_ids"]) for one in objects] for objects in dataset["objects"]]
+    everything = [*pairs[0], *pairs[2]]
+    for rows, indices, expected in (
+        (dataset, None, everything),
+        (dataset, [2], pairs[2]),
+        (dataset.select([2, 1]), None, pairs[2]),
+        (dataset.select([1, 2]), [1], pairs[2]),
+        (dataset.filter(lambda row: row["image_id"] == 901), None, pairs[0]),
+    ):
+        assert list(row_pairs(rows, indices)) == expected
     np.testing.assert_array_equal(decode(found[9]["segmentation"]), decode(found[50]["segmentation"]))
     assert decode(found[9]["segmentation"]).sum() > 40
     assert fashionpedia_annotations(dataset[1]) == []

@@ -93,7 +93,7 @@ def bilinear_surface(logits: np.ndarray, valid: tuple[int, int], target: tuple[i
 def test_full_size_masks_sample_the_bilinear_surface(valid, target):
     cells = [math.ceil(side / 4) for side in valid]
     logits = torch.randn(3, *cells, generator=torch.Generator().manual_seed(0))
-    masks = torch.cat([part for _, part in full_size_masks(logits, torch.arange(3), valid, target, 0.6)])
+    masks = torch.stack([mask for _, mask in full_size_masks(logits, torch.arange(3), valid, target, 0.6)])
     assert masks.shape == (3, *target)
     surface = np.stack([bilinear_surface(mask.double().numpy(), valid, target) for mask in logits])
     cut = math.log(0.6 / 0.4)
@@ -121,5 +121,5 @@ def test_outlines_and_noise_are_sampled_alike(valid, target, seed, smooth):
     ((query, mask),) = full_size_masks(logits, torch.arange(1), valid, target, 0.4)
     samples, cut = bilinear_surface(logits[0].double().numpy(), valid, target), math.log(0.4 / 0.6)
     decided = np.abs(samples - cut) > 1e-4
-    assert query.tolist() == [0] and mask.shape == (1, *target) and mask.dtype == torch.bool
-    assert np.array_equal(mask[0].numpy()[decided], (samples > cut)[decided])
+    assert query == 0 and mask.shape == target and mask.dtype == torch.bool
+    assert np.array_equal(mask.numpy()[decided], (samples > cut)[decided])

@@ -196,6 +196,9 @@ def test_what_is_no_backbone_is_named():
     ]:
         with pytest.raises(ValueError, match=message):
             FashionDetrForInstanceSegmentation(FashionDetrConfig(backbone_config=backbone))
+    with pytest.raises(ValueError, match="no backbone of type 'bert'"):
+        config = FashionDetrConfig(backbone_config={"model_type": "bert"})
+        FashionDetrForInstanceSegmentation._from_config(config, attn_implementation="eager")
 
 
 def test_backbone_without_the_four_levels_is_named(tiny_config):

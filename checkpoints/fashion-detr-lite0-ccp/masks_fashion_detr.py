@@ -281,7 +281,7 @@ def full_size_masks(
     valid_size: Sequence[int],
     target_size: tuple[int, int],
     mask_threshold: float,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[int, torch.Tensor]]:
     """
     Masks at the photo's size by one bilinear resize of the logits, one at a time.
 
@@ -296,15 +296,15 @@ def full_size_masks(
             Probability above which a pixel belongs to the mask, between 0 and 1 without the ends.
 
     Yields:
-        One of the queries `(1,)` and its mask, boolean `(1, height, width)`.
+        One of the queries and its mask, boolean `(height, width)`.
     """
     cut = logit(mask_threshold)
     rows, columns = (_Side.of(*lengths) for lengths in zip(mask_logits.shape[1:], valid_size, target_size))
-    for query in queries[:, None]:
+    for query in queries.tolist():
         # NumPy leaves pages that nobody writes to the system: what is empty of a large mask takes no memory.
         mask = np.zeros(target_size, dtype=bool)
-        _fill(mask, mask_logits[query[0]].numpy(), rows, columns, cut)
-        yield query, torch.from_numpy(mask)[None]
+        _fill(mask, mask_logits[query].numpy(), rows, columns, cut)
+        yield query, torch.from_numpy(mask)
 
 
 @dataclass(frozen=True)

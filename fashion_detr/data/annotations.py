@@ -84,6 +84,11 @@ class Vocabulary:
             )
         )
 
+    @classmethod
+    def from_lists(cls, content: Mapping[str, Any]) -> Vocabulary:
+        """Of `categories` and `attributes` as annotation files have them."""
+        return cls(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
+
     def lists(self) -> dict[str, list[dict[str, Any]]]:
         """`categories` and `attributes` as annotation files have them."""
         keys = ("id", "name", "supercategory")
@@ -114,7 +119,7 @@ class Vocabulary:
 def read_vocabulary(annotation_file: str | os.PathLike) -> Vocabulary:
     """The vocabulary of an annotation file. Raises ValueError for a file that is not in Fashionpedia's format."""
     content = read_annotations(Path(annotation_file))
-    return Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
+    return Vocabulary.from_lists(content)
 
 
 def write_vocabulary_file(vocabulary: Vocabulary, file: str | os.PathLike) -> None:
@@ -126,7 +131,7 @@ def read_vocabulary_file(file: str | os.PathLike) -> Vocabulary:
     """What `write_vocabulary_file` wrote. Raises FileNotFoundError, or ValueError for a file of another form."""
     content = read_json(Path(file))
     try:
-        return Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
+        return Vocabulary.from_lists(content)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{file} has to list 'categories' and 'attributes' with 'id' and 'name': {error!r}") from error
 
@@ -173,7 +178,7 @@ def read_ground_truth(
                 "iscrowd": is_crowd(annotation),
             }
         )
-    vocabulary = Vocabulary(categories=_entries(content["categories"]), attributes=_entries(content["attributes"]))
+    vocabulary = Vocabulary.from_lists(content)
     return vocabulary, images
 
 

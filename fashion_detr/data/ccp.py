@@ -25,7 +25,7 @@ from scipy.io import loadmat
 from ..masks_fashion_detr import encode_mask
 from ..ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 from ..photos_fashion_detr import open_image, to_rgb
-from .annotations import first_cases
+from .annotations import Vocabulary, first_cases
 
 logger = logging.getLogger(__name__)
 
@@ -248,10 +248,7 @@ def _annotate(clone: Path, numbers: list[int], labels: list[str]) -> dict[str, A
         "licenses": [{"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
         "images": images,
         "annotations": annotations,
-        "categories": [
-            {"id": key, "name": name, "supercategory": parent} for key, (name, parent) in enumerate(CATEGORIES)
-        ],
-        "attributes": [{"id": key, "name": name, "supercategory": parent} for key, name, parent in ATTRIBUTES],
+        **Vocabulary.fashionpedia().lists(),
     }
 
 

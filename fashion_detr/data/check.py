@@ -354,7 +354,7 @@ def _check_geometry(annotation: dict[str, Any], size: Size, errors: _Findings, w
         return False
     if isinstance(segmentation, list):
         kept = [polygon for polygon in segmentation if encloses_area(polygon)]
-        if len(kept) < len(segmentation) or not kept:
+        if len(kept) < len(segmentation):
             what = f"{len(kept)} of {len(segmentation)} polygons are left" + ("" if kept else ": it is dropped")
             warnings.add("degenerate polygons, which are dropped", f"{name}: {what}")
         if not kept:

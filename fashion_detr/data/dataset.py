@@ -9,7 +9,7 @@ from datasets import Dataset, Image
 from torch.utils.data import DataLoader, Subset
 
 from ..configuration_fashion_detr import FashionDetrConfig
-from ..image_processing_fashion_detr import FashionDetrImageProcessor, known_attributes, known_index
+from ..image_processing_fashion_detr import FashionDetrImageProcessor, instance_labels
 from ..masks_fashion_detr import encode_mask
 from ..photos_fashion_detr import DAMAGED, to_rgb
 from .annotations import compressed_rle
@@ -102,8 +102,6 @@ class FashionDataset(torch.utils.data.Dataset):
         self.with_ground_truth = with_ground_truth
         self.with_labels = with_labels
         self._mean, self._std = _normalisation(processor)
-        self._class_index = {category_id: index for index, category_id in enumerate(config.category_ids)}
-        self._attribute_index = {attribute_id: index for index, attribute_id in enumerate(config.attribute_ids)}
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch.fill_(epoch)
@@ -149,12 +147,8 @@ class FashionDataset(torch.utils.data.Dataset):
         mask_labels = np.zeros((len(scene.instances), *canvas), dtype=np.float16)
         for mask, instance in zip(mask_labels, scene.instances):
             mask[instance.box] = np.take(_SHARES, instance.shares)
-        class_labels = torch.zeros(len(scene.instances), dtype=torch.int64)
-        attribute_labels = torch.zeros(len(scene.instances), self.config.num_attributes)
-        for row, annotation in enumerate(instance.annotation for instance in scene.instances):
-            where = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
-            class_labels[row] = known_index(self._class_index, annotation["category_id"], "category", where)
-            attribute_labels[row, known_attributes(self._attribute_index, annotation.get("attribute_ids"), where)] = 1
+        annotations = [instance.annotation for instance in scene.instances]
+        class_labels, attribute_labels = instance_labels(annotations, self.config)
         return {
             "pixel_values": pixel_values,
             "pixel_mask": pixel_mask,

@@ -18,8 +18,10 @@ from datasets import Dataset, Features, Image, IterableDataset, List, NamedSplit
 from datasets.exceptions import DatasetGenerationError
 from pycocotools import mask as coco_mask
 
+from .. import masks_fashion_detr as masks_module
 from ..masks_fashion_detr import is_crowd
 from . import annotations as annotations_module
+from . import images as images_module
 from .annotations import (
     Vocabulary,
     compressed_rle,
@@ -306,13 +308,14 @@ def fashionpedia_annotations(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _fingerprint(annotation_file: Path, images: ImageFiles, split: str) -> str:
-    """Name of the cached rows: what they are made of, this module's source included.
+    """Name of the cached rows: what they are made of, the source of all that makes them included.
 
     `datasets` by itself hashes the path of the annotation file and the name of the generator, so edits of either would
     bring back the old rows.
     """
     digest = hashlib.sha256(f"{images}\n{split}".encode())
-    for file in (annotation_file, Path(__file__), Path(annotations_module.__file__)):
+    sources = (__file__, annotations_module.__file__, images_module.__file__, masks_module.__file__)
+    for file in (annotation_file, *map(Path, sources)):
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:32]

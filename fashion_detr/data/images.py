@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import PIL.Image
 from PIL.ExifTags import Base
 
-from ..photos_fashion_detr import MAX_PIXELS, UNKNOWN_FORMAT
+from ..photos_fashion_detr import UNKNOWN_FORMAT, require_safe
 from .annotations import first_cases, first_image_name
 
 ZIP_URL = "zip://"
@@ -184,11 +184,7 @@ def _decode(file: BinaryIO) -> tuple[tuple[int, int], bool]:
     """(width, height) as the reader will see the photo, and whether that is turned by its EXIF orientation."""
     with PIL.Image.open(file) as image:
         width, height = image.size
-        if image.format == "EPS":
-            raise ValueError("an EPS file is a program, which is not run")
-        if width * height > MAX_PIXELS:
-            limit = f"{MAX_PIXELS / 1e6:.0f} megapixels"
-            raise ValueError(f"{width} x {height} pixels, more than the {limit} that are read")
+        require_safe(image)
         image.draft(None, (1, 1))  # a JPEG's bytes are all read, but most of its pixels need not be computed
         image.load()
         is_turned = image.getexif().get(Base.Orientation) in (5, 6, 7, 8)

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 from torch.utils.data import Subset
 
@@ -47,15 +46,10 @@ def annotated_pairs(examples: Iterable[Mapping[str, Any]]) -> Iterable[tuple[int
 
 def row_pairs(rows: Dataset, indices: Sequence[int] | None = None) -> Iterable[tuple[int, Sequence[int]]]:
     """Category id and attribute ids of every instance in the rows of `load_fashionpedia`; no mask is unpacked."""
-    wanted = None if indices is None else np.isin(np.arange(len(rows)), indices)
-    first = 0
-    for chunk in rows.data.column("objects").chunks:
-        image = chunk.value_parent_indices().to_numpy() + first
-        instances = chunk.flatten()
-        first += len(chunk)
-        categories = instances.field("category_id").to_pylist()
-        for number, (category_id, attribute_ids) in enumerate(
-            zip(categories, instances.field("attribute_ids").to_pylist())
-        ):
-            if wanted is None or wanted[image[number]]:
-                yield category_id, attribute_ids
+    rows = rows.select_columns("objects")
+    if indices is not None:
+        rows = rows.select(indices)
+    for batch in rows.with_format("arrow").iter(1000):
+        for chunk in batch.column("objects").chunks:
+            instances = chunk.flatten()
+            yield from zip(instances.field("category_id").to_pylist(), instances.field("attribute_ids").to_pylist())

@@ -163,9 +163,11 @@ def place(example: Example, placement: Placement, recolor: Recolor | None = None
     instances = []
     for row, annotation in enumerate(example["annotations"]):
         if not is_crowd(annotation):
-            where = f"annotation {annotation.get('id', row)} of image {example['image_id']}"
-            segmentation = annotation["segmentation"]
-            shares, top, left = _place_mask(segmentation, photo_size(example), placement, where)
+            annotation = {"id": row, "image_id": example["image_id"]} | annotation  # for messages further on
+            where = f"annotation {annotation['id']} of image {annotation['image_id']}"
+            if "segmentation" not in annotation:
+                raise ValueError(f"There is no 'segmentation' in {where}.")
+            shares, top, left = _place_mask(annotation["segmentation"], photo_size(example), placement, where)
             if placement.mirrored:
                 shares, left = shares[:, ::-1], placement.size[1] - left - shares.shape[1]
             instances.append(Instance.cut_out(annotation, shares, top, left))

@@ -111,14 +111,10 @@ def best_thresholds(
         ValueError: fewer than 30 instances with attributes were found, or the predictions have no `attribute_scores`.
     """
     found = _found(images, category_ids, attributes)
-    if not len(found.categories):
-        raise ValueError("no instance of a category with attributes was found: there is nothing to choose from")
     if np.isnan(found.scores).any():
         raise ValueError("predictions without 'attribute_scores' cannot tell which threshold would have been better")
-    if (carriers := int(found.true.any(axis=1).sum())) < MIN_CARRIERS:
-        raise ValueError(
-            f"{carriers} found instances carry attributes, at least {MIN_CARRIERS} are needed to choose by"
-        )
+    if (with_attributes := int(found.true.any(axis=1).sum())) < MIN_CARRIERS:
+        raise ValueError(f"{with_attributes} found instances carry attributes, at least {MIN_CARRIERS} are needed")
     scores, true = found.scores.astype(np.float32), found.true
     sizes = np.unique(found.categories, return_counts=True)[1]
     weights = np.repeat(1 / (len(sizes) * sizes), sizes)
