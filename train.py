@@ -12,10 +12,9 @@ from transformers import set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.data.annotations import Vocabulary, different_names
-from fashion_detr.data.dataset import Example, FashionDataset, FashionpediaExamples, keep_in_memory, set_aside
-from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary
+from fashion_detr.data.dataset import Example, FashionDataset, keep_in_memory
+from fashion_detr.data.fashionpedia import read_split_vocabulary
 from fashion_detr.data.priors import category_attributes, pairs_of
-from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.training.allocator import keep_freed_memory
 from fashion_detr.training.arguments import (
     DataArguments,
@@ -37,6 +36,7 @@ from fashion_detr.training.report import (
     write_report,
 )
 from fashion_detr.training.run_record import keep_log, usable_cores, write_record
+from fashion_detr.training.splits import open_splits
 from fashion_detr.training.trainer import FashionTrainer
 from fashion_detr.training.weight_average import AVERAGE_FILE
 
@@ -193,29 +193,11 @@ def build_datasets(
 ) -> tuple[FashionDataset, FashionDataset, FashionDataset]:
     """Training data, what checkpoints are chosen by, and what the final figures are measured on; the last two have the
     canvas of the evaluations."""
-    if data_args.data_dir is None:
-        height, width = processor.size["height"], processor.size["width"]
-
-        def draw(split: str, count: int) -> SyntheticEnsembles:
-            return SyntheticEnsembles(count, height, width, args.seed, split, data_args.synthetic_categories)
-
-        train = draw(data_args.train_split, data_args.synthetic_train_images)
-        selection = draw("selection", data_args.synthetic_eval_images)
-        final = draw(data_args.eval_split, data_args.synthetic_eval_images)
-    else:
-        with args.main_process_first(desc="reading the annotations"):
-            if args.local_process_index == 0:  # who has the whole files in memory for it
-                require_same_vocabulary(data_args, config)
-            train = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.train_split))
-            final = FashionpediaExamples(load_fashionpedia(data_args.data_dir, data_args.eval_split))
-        selection = final
-        if not 0 <= data_args.selection_images < len(train):
-            raise ValueError(
-                f"`selection_images` has to leave photos to learn from: found {data_args.selection_images}, and split "
-                f"{data_args.train_split!r} has {len(train)} photos."
-            )
-        if data_args.selection_images:
-            selection, train = set_aside(train, data_args.selection_images, args.seed)
+    canvas = (processor.size["height"], processor.size["width"])
+    with args.main_process_first(desc="reading the annotations"):
+        if data_args.data_dir is not None and args.local_process_index == 0:  # who has the whole files in memory for it
+            require_same_vocabulary(data_args, config)
+        train, selection, final = open_splits(data_args, args.seed, canvas)
 
     judged = pairs_of(selection)
     if args.load_best_model_at_end and judged is not None and next(iter(judged), None) is None:

@@ -23,7 +23,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor
 from fashion_detr.cli import positive
 from fashion_detr.data.annotations import Vocabulary
-from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples, collate, set_aside
-from fashion_detr.data.fashionpedia import load_fashionpedia, read_split_vocabulary
+from fashion_detr.data.dataset import FashionDataset, collate
+from fashion_detr.data.fashionpedia import read_split_vocabulary
 from fashion_detr.data.priors import category_attributes, pairs_of
-from fashion_detr.data.synthetic import SyntheticEnsembles
 from fashion_detr.image_processing_fashion_detr import ATTRIBUTE_THRESHOLD
 from fashion_detr.metrics import FashionAveragePrecision
 from fashion_detr.training.allocator import keep_freed_memory
@@ -54,6 +53,7 @@ from fashion_detr.training.arguments import CAPABILITIES_WITHOUT_BF16, DataArgum
 from fashion_detr.training.backbone_weights import load_backbone_weights
 from fashion_detr.training.depthwise import keep_depthwise_in_float32
 from fashion_detr.training.report import FIGURES
+from fashion_detr.training.splits import open_splits
 
 MODELS = ("ours", "fashionformer", "mask2former", "maskrcnn")
 CONFIG = Path(__file__).parent.parent / "configs" / "ccp_lite0.yaml"
@@ -149,31 +149,18 @@ def build_data(settings: Settings, data_dir: Path | None) -> tuple[FashionDetrCo
     processor = FashionDetrImageProcessor(
         size={"height": height, "width": width}, image_mean=data.image_mean, image_std=data.image_std
     )
-    if data_dir is None:
-        config = build_config(Vocabulary.fashionpedia(), model.backbone, model.model_config)
-        kinds = data.synthetic_categories
-        held_out = "selection" if settings.selection_images else data.eval_split
-        train = SyntheticEnsembles(data.synthetic_train_images, height, width, settings.seed, data.train_split, kinds)
-        judged = SyntheticEnsembles(data.synthetic_eval_images, height, width, settings.seed, held_out, kinds)
-    else:
-        vocabulary = read_split_vocabulary(data_dir, data.eval_split)
-        config = build_config(vocabulary, model.backbone, model.model_config)
-        train, judged = split_photos(data_dir, data, settings)
-        config.category_attributes = category_attributes(pairs_of(train), config)
+    data = replace(data, data_dir=data_dir and str(data_dir), selection_images=settings.selection_images)
+    vocabulary = Vocabulary.fashionpedia() if data_dir is None else read_split_vocabulary(data_dir, data.eval_split)
+    config = build_config(vocabulary, model.backbone, model.model_config)
+    train, selection, final = open_splits(data, settings.seed, (height, width))
+    judged = selection if settings.selection_images else final
+    if (pairs := pairs_of(train)) is not None:
+        config.category_attributes = category_attributes(pairs, config)
     return (
         config,
         FashionDataset(train, processor, config, data.augmentation(), seed=settings.seed),
         FashionDataset(judged, processor, config, with_ground_truth=True),
     )
-
-
-def split_photos(data_dir: Path, data: DataArguments, settings: Settings) -> tuple[Sequence, Sequence]:
-    """Photos to learn from and to judge by; the selection is the one that `train.py` makes for the same seed."""
-    train = FashionpediaExamples(load_fashionpedia(data_dir, data.train_split))
-    if not settings.selection_images:
-        return train, FashionpediaExamples(load_fashionpedia(data_dir, data.eval_split))
-    selection, rest = set_aside(train, settings.selection_images, settings.seed)
-    return rest, selection
 
 
 def batches(dataset: FashionDataset, first_step: int, settings: Settings) -> Iterator[dict[str, Any]]:

@@ -90,11 +90,11 @@ def _make(folder: Path, arguments: argparse.Namespace) -> None:
 
     from .publishing.folder import write_folder
     from .publishing.run import read_run
-    from .publishing.training_data import describe, open_splits
+    from .publishing.training_data import describe, recorded_splits
 
     run = read_run(arguments.run_dir)
     model, processor = load_model(model_source(str(arguments.run_dir)))
-    splits = open_splits(run, (processor.size["height"], processor.size["width"]), arguments.data_dir)
+    splits = recorded_splits(run, (processor.size["height"], processor.size["width"]), arguments.data_dir)
     if splits is None:
         print(f"fashion-detr: {_why_unknown(run)}: the card tells less of it. --data_dir says where.", file=sys.stderr)
     data = describe(splits, model.config, arguments.data_name, arguments.data_license)

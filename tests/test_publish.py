@@ -30,7 +30,7 @@ from fashion_detr.metrics import FashionAveragePrecision
 from fashion_detr.publishing.card import render_card
 from fashion_detr.publishing.project_files import TEMPLATE, project_file
 from fashion_detr.publishing.run import read_run
-from fashion_detr.publishing.training_data import describe, open_splits
+from fashion_detr.publishing.training_data import describe, recorded_splits
 from fashion_detr.training.report import figures_document, write_report
 from fashion_detr.training.run_record import write_record
 
@@ -398,7 +398,7 @@ def test_a_licence_is_inherited_or_stated_or_unknown(
 ):
     write_options(run_dir, yaml.safe_load((run_dir / "config.yaml").read_text()) | changes)
     run, config = read_run(run_dir), FashionDetrConfig.from_pretrained(saved_model)
-    data = describe(open_splits(run, (96, 64)), config, stated.get("name"), stated.get("terms"))
+    data = describe(recorded_splits(run, (96, 64)), config, stated.get("name"), stated.get("terms"))
     template = project_file(TEMPLATE).read_text()
     card = render_card(template, REPO_ID, tiny_model, run, data, (96, 64), license_id=stated.get("license_id"))
     assert card.data.license == license_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import inspect
 import os
 import re
 from collections import Counter, defaultdict
@@ -18,10 +19,7 @@ from datasets import Dataset, Features, Image, IterableDataset, List, NamedSplit
 from datasets.exceptions import DatasetGenerationError
 from pycocotools import mask as coco_mask
 
-from .. import masks_fashion_detr as masks_module
 from ..masks_fashion_detr import is_crowd
-from . import annotations as annotations_module
-from . import images as images_module
 from .annotations import (
     Vocabulary,
     compressed_rle,
@@ -314,7 +312,7 @@ def _fingerprint(annotation_file: Path, images: ImageFiles, split: str) -> str:
     bring back the old rows.
     """
     digest = hashlib.sha256(f"{images}\n{split}".encode())
-    sources = (__file__, annotations_module.__file__, images_module.__file__, masks_module.__file__)
+    sources = (__file__, *map(inspect.getfile, (read_annotations, ImageFiles, is_crowd)))
     for file in (annotation_file, *map(Path, sources)):
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())

@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..configuration_fashion_detr import FashionDetrConfig
 from ..data.annotations import read_json
-from ..data.dataset import Example, FashionpediaExamples, set_aside
-from ..data.fashionpedia import load_fashionpedia
+from ..data.dataset import Example
 from ..data.images import find_annotation_file
 from ..data.priors import pairs_of
-from ..data.synthetic import SyntheticEnsembles
 from ..training.arguments import DataArguments
+from ..training.splits import open_splits
 from .run import Run
 
 APACHE = "Apache-2.0"
@@ -65,7 +64,7 @@ class TrainingData:
     is_drawn: bool = False
 
 
-def open_splits(run: Run, canvas: tuple[int, int], data_dir: Path | None = None) -> Splits | None:
+def recorded_splits(run: Run, canvas: tuple[int, int], data_dir: Path | None = None) -> Splits | None:
     """
     The data of a run; `None` where nothing tells where it is, or it is no longer there.
 
@@ -84,28 +83,18 @@ def open_splits(run: Run, canvas: tuple[int, int], data_dir: Path | None = None)
     if is_drawn and data_dir is not None:
         raise ValueError(f"{run.folder} has learned from drawings: there is no --data_dir, found {data_dir}.")
     if is_drawn:
-        return _draw(run, options, canvas)
+        train, _, held_out = open_splits(options, run.seed, canvas)
+        return Splits(train, held_out, None, is_drawn=True)
     if data_dir is None and options.data_dir is not None and Path(options.data_dir).is_dir():
         data_dir = Path(options.data_dir)
     if data_dir is None:
         return None
-    train = FashionpediaExamples(load_fashionpedia(data_dir, options.train_split))
-    if options.selection_images:
-        _, train = set_aside(train, options.selection_images, run.seed)
-    held_out = FashionpediaExamples(load_fashionpedia(data_dir, options.eval_split))
+    train, _, held_out = open_splits(replace(options, data_dir=str(data_dir)), run.seed, canvas)
     try:
         annotation_file = find_annotation_file(data_dir, options.train_split)
     except FileNotFoundError:
         annotation_file = None
     return Splits(train, held_out, annotation_file, is_drawn=False)
-
-
-def _draw(run: Run, options: DataArguments, canvas: tuple[int, int]) -> Splits:
-    def draw(split: str, count: int) -> SyntheticEnsembles:
-        return SyntheticEnsembles(count, *canvas, run.seed, split, options.synthetic_categories)
-
-    train = draw(options.train_split, options.synthetic_train_images)
-    return Splits(train, draw(options.eval_split, options.synthetic_eval_images), None, is_drawn=True)
 
 
 def describe(
