@@ -163,6 +163,11 @@ def build_model(
         model = load_for_vocabulary(model_args.model_name_or_path, vocabulary, model_args.model_config)
         return model, FashionDetrImageProcessor.from_pretrained(model_args.model_name_or_path, **canvas)
 
+    if model_args.backbone is None and not model_args.model_config:
+        raise ValueError(
+            "Nothing says what is to learn: `model_name_or_path`, a trained model to go on from, or `backbone`, the "
+            "part that a new one begins with."
+        )
     processor = FashionDetrImageProcessor(image_mean=data_args.image_mean, image_std=data_args.image_std, **canvas)
     fields = vocabulary.config_kwargs() | model_args.model_config
     if model_args.backbone is None:
@@ -314,4 +319,8 @@ def evaluate(trainer: FashionTrainer, dataset: FashionDataset, data_args: DataAr
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("train.py: interrupted; with `--resume_from_checkpoint true` the same command goes on", file=sys.stderr)
+        sys.exit(130)

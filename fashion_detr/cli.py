@@ -23,6 +23,7 @@ from .cli_data import add_data
 from .cli_demo import add_demo
 from .cli_error import CommandError
 from .cli_model import add_device_option, add_model_option, load_model, model_source, require_device
+from .cli_path import local_path
 from .cli_publish import add_publish
 
 if TYPE_CHECKING:
@@ -98,14 +99,16 @@ def _add_predict(commands: Any) -> None:
         help="find the garments in photos",
         description="For every photo an overlay, OUTPUT/NAME.png, and its objects with their masks, OUTPUT/NAME.json.",
     )
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="a photo, or a folder of photos")
+    parser.add_argument("photos", nargs="+", type=local_path, metavar="PHOTO", help="a photo, or a folder of photos")
     add_model_option(parser)
-    parser.add_argument("--output", required=True, type=Path, help="folder for the results; made if it is missing")
+    parser.add_argument(
+        "--output", required=True, type=local_path, help="folder for the results; made if it is missing"
+    )
     parser.add_argument("--threshold", type=_fraction, default=0.3, help="least score of an object (0.3)")
     parser.add_argument("--attribute_threshold", type=_fraction, help="least probability of one (the model's)")
     parser.add_argument("--top_k", type=positive, default=100, help="largest number of objects in a photo (100)")
     parser.add_argument(
-        "--coco", type=Path, metavar="FILE", help="also all objects as one annotation file, for annotation tools"
+        "--coco", type=local_path, metavar="FILE", help="also all objects as one annotation file, for annotation tools"
     )
     add_device_option(parser)
     parser.set_defaults(run=predict)
@@ -255,7 +258,8 @@ def _list_photos(paths: Sequence[Path]) -> list[Path]:
         if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
             found = _photos_in(path)
         elif str(path).startswith(("http:", "https:")):
-            raise CommandError(f"{path} is no file: predict takes files and folders, so fetch it first.")
+            address = str(path).replace(":/", "://", 1)  # of which a path folds the slashes
+            raise CommandError(f"{address} is no file: predict takes files and folders, so fetch it first.")
         for photo in found:
             photos.setdefault(os.path.realpath(photo), photo)  # Path.resolve raises for links in a circle
     return list(photos.values())
@@ -403,7 +407,7 @@ def _add_evaluate(commands: Any) -> None:
         "OUTPUT/evaluation.png. Give either --model and --data_dir, or --predictions and --annotations.",
     )
     parser.add_argument("--model", help="folder of a trained model, or its id on the Hub (owner/name)")
-    parser.add_argument("--data_dir", type=Path, help="data set in Fashionpedia's layout")
+    parser.add_argument("--data_dir", type=local_path, help="data set in Fashionpedia's layout")
     parser.add_argument("--split", default="val", help="split of the data set (val)")
     add_device_option(parser)
     parser.add_argument(
@@ -412,9 +416,11 @@ def _add_evaluate(commands: Any) -> None:
         help="find from which probability on each attribute is best reported, and store it in the model's config.json; "
         "on a split that no figure is reported on",
     )
-    parser.add_argument("--predictions", type=Path, help="results of any model, in Fashionpedia's result format")
-    parser.add_argument("--annotations", type=Path, help="the annotation file that they are held against")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the results; made if it is missing")
+    parser.add_argument("--predictions", type=local_path, help="results of any model, in Fashionpedia's result format")
+    parser.add_argument("--annotations", type=local_path, help="the annotation file that they are held against")
+    parser.add_argument(
+        "--output", required=True, type=local_path, help="folder for the results; made if it is missing"
+    )
     parser.set_defaults(run=evaluate)
 
 
@@ -471,6 +477,8 @@ def _score_file(arguments: argparse.Namespace) -> "tuple[FashionAveragePrecision
 
     vocabulary, images = read_ground_truth(arguments.annotations)
     results = read_results(arguments.predictions, vocabulary, {key: size for key, (size, _) in images.items()})
+    if without := len(images) - len(results):
+        _complain(f"warning: {without} of {len(images)} images have no prediction in {arguments.predictions}.")
     categories, attributes = vocabulary.names_by_id()
     metric = FashionAveragePrecision(list(categories), list(attributes))
     for image_id, (_, annotations) in images.items():

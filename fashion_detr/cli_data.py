@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .cli_error import CommandError
+from .cli_path import local_path
 
 SPLITS = ("train", "val")
 
@@ -38,7 +39,7 @@ def _add_check(commands: Any) -> None:
         description="Looks through a data set in Fashionpedia's or COCO's layout. The exit status is 1 if training "
         "cannot start.",
     )
-    parser.add_argument("data_dir", type=Path, metavar="DIR", help="folder of the data set")
+    parser.add_argument("data_dir", type=local_path, metavar="DIR", help="folder of the data set")
     parser.add_argument("--split", action="append", help="a split, the one to learn from first (train and val)")
     parser.set_defaults(run=check)
 
@@ -65,9 +66,11 @@ def _refuse_packed(data_dir: Path) -> None:
 
 def _add_stats(commands: Any) -> None:
     parser = commands.add_parser("stats", help="draw the label statistics of a split")
-    parser.add_argument("data_dir", type=Path, metavar="DIR", help="folder of the data set")
+    parser.add_argument("data_dir", type=local_path, metavar="DIR", help="folder of the data set")
     parser.add_argument("--split", default="train", help="which split (train)")
-    parser.add_argument("--output", type=Path, default=Path("statistics.png"), help="the picture (statistics.png)")
+    parser.add_argument(
+        "--output", type=local_path, default=Path("statistics.png"), help="the picture, or its folder (statistics.png)"
+    )
     parser.set_defaults(run=_complaining(stats))
 
 
@@ -75,9 +78,10 @@ def stats(arguments: argparse.Namespace) -> int:
     from .data.statistics import draw_statistics
 
     _refuse_packed(arguments.data_dir)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    draw_statistics(arguments.data_dir, arguments.split, arguments.output)
-    print(arguments.output)
+    picture = arguments.output / "statistics.png" if arguments.output.is_dir() else arguments.output
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    draw_statistics(arguments.data_dir, arguments.split, picture)
+    print(picture)
     return 0
 
 
@@ -88,8 +92,10 @@ def _add_convert_ccp(commands: Any) -> None:
         description="Turns a clone of github.com/bearpaw/clothing-co-parsing into a data set in Fashionpedia's format: "
         "700 street photos to learn from, 100 held out.",
     )
-    parser.add_argument("clone", type=Path, metavar="CLONE", help="folder of the clone")
-    parser.add_argument("output", type=Path, metavar="OUT", help="folder of the new data set; made if it is missing")
+    parser.add_argument("clone", type=local_path, metavar="CLONE", help="folder of the clone")
+    parser.add_argument(
+        "output", type=local_path, metavar="OUT", help="folder of the new data set; made if it is missing"
+    )
     parser.set_defaults(run=_complaining(convert))
 
 
@@ -108,8 +114,8 @@ def _add_to_parquet(commands: Any) -> None:
         description="Writes parquet files with the photos' own bytes inside and the vocabulary beside them: a folder "
         "to train from, or to upload to the Hub.",
     )
-    parser.add_argument("data_dir", type=Path, metavar="DIR", help="folder of the data set")
-    parser.add_argument("output", type=Path, metavar="OUT", help="folder for the files; made if it is missing")
+    parser.add_argument("data_dir", type=local_path, metavar="DIR", help="folder of the data set")
+    parser.add_argument("output", type=local_path, metavar="OUT", help="folder for the files; made if it is missing")
     parser.add_argument("--split", action="append", help="which split, may be repeated (train and val)")
     parser.set_defaults(run=_complaining(to_parquet))
 

@@ -94,6 +94,9 @@ def model_source(name: str) -> str:
             f"The model folder {folder} lacks {' and '.join(lacking)}. Model and image processor are written there by "
             "training, or by their `save_pretrained`."
         )
+    for file in (folder / file for files in MODEL_FILES.values() for file in files):
+        if file.is_file() and not os.access(file, os.R_OK):  # weights are written for their owner alone
+            raise CommandError(f"You may not read {file}: its owner can allow it, `chmod a+r`.")
     return str(folder)
 
 

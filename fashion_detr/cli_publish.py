@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cli_error import CommandError
 from .cli_model import load_model, model_source, quiet_transformers
+from .cli_path import local_path
 
 if TYPE_CHECKING:
     from .publishing.run import Run
@@ -24,15 +25,17 @@ def add_publish(commands: Any) -> None:
         description="Makes a folder of a training run: weights, code, the handler of Inference Endpoints, and a card "
         "of what the run measured. Uploads it, or with --dry_run leaves it for you to look at.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote, or a saved model")
+    parser.add_argument("run_dir", type=local_path, metavar="RUN_DIR", help="what train.py wrote, or a saved model")
     parser.add_argument("--repo_id", required=True, help="the model's id on the Hub (owner/name)")
-    parser.add_argument("--dry_run", type=Path, metavar="FOLDER", help="write the folder here, and upload nothing")
+    parser.add_argument(
+        "--dry_run", type=local_path, metavar="FOLDER", help="write the folder here, and upload nothing"
+    )
     parser.add_argument("--private", action="store_true", help="a repository that only its owners see")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="of the stored weights; bfloat16 is half as large (float32)"
     )
     parser.add_argument("--license", help="the weights' licence, as the Hub names it (that of their origins if clear)")
-    parser.add_argument("--data_dir", type=Path, help="where the training data is (where the run found it)")
+    parser.add_argument("--data_dir", type=local_path, help="where the training data is (where the run found it)")
     parser.add_argument("--data_name", help="what the training data is called (as its own files say)")
     parser.add_argument("--data_license", help="the training data's licence (as far as it is known)")
     parser.set_defaults(run=publish)

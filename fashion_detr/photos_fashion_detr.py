@@ -3,6 +3,7 @@
 import io
 import re
 import urllib.request
+import warnings
 from http.client import HTTPException
 from urllib.parse import quote, urlsplit
 
@@ -83,7 +84,9 @@ def _fetch(url: str, timeout: float | None) -> bytes:
 def _open(source, max_pixels: int) -> Image.Image:
     """Looks at the header of a path or file object; raises `ValueError` with what is wrong, `FileNotFoundError`."""
     try:
-        return Image.open(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its limit is below ours
+            return Image.open(source)
     except FileNotFoundError:
         raise
     except IsADirectoryError as error:

@@ -20,7 +20,9 @@ from transformers import ResNetConfig
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.cli import _result_names, main
+from fashion_detr.cli_path import local_path
 from fashion_detr.data.annotations import Vocabulary, read_ground_truth
+from fashion_detr.training.arguments import DataArguments
 from fashion_detr.visualization import COLOURS, contact_sheet, draw_objects
 
 EXIF_ORIENTATION, ROTATED_BY_270 = 0x0112, 6
@@ -410,7 +412,7 @@ def test_the_command_line_as_people_use_it(model_folder, tmp_path, capsys, monke
         assert read(tmp_path / "out" / f"{name}.json")["image"] == str(tmp_path / folder / "look.jpg")
 
     assert main(["predict", "https://a.example/look.jpg", "--output", "out", "--model", str(model_folder)]) == 2
-    assert "predict takes files" in capsys.readouterr().err
+    assert "https://a.example/look.jpg is no file: predict takes files" in capsys.readouterr().err
 
     def interrupted(paths):
         raise KeyboardInterrupt
@@ -578,6 +580,8 @@ def test_data_commands(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.endswith("Training can start: nothing was found.\n")
     assert main(["data", "stats", str(tmp_path / "set"), "--output", str(tmp_path / "new" / "stats.png")]) == 0
     assert Image.open(tmp_path / "new" / "stats.png").width > 500
+    assert main(["data", "stats", str(tmp_path / "set"), "--output", str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new" / "statistics.png").is_file()
     assert main(["data", "to-parquet", str(tmp_path / "set"), str(tmp_path / "packed")]) == 0
     assert len(list((tmp_path / "packed" / "data").glob("*.parquet"))) == 2
     assert main(["data", "check", str(tmp_path / "packed")]) == 2
@@ -589,3 +593,9 @@ def test_data_commands(tmp_path, capsys, monkeypatch):
     assert "clothing-co-parsing" in capsys.readouterr().err
     assert main(["data", "stats", str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_paths_as_people_type_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert local_path("~/set") == tmp_path / "set" and local_path("~nobody-here/set") == Path("~nobody-here/set")
+    assert DataArguments(data_dir="~/set").data_dir == str(tmp_path / "set")

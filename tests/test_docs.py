@@ -133,9 +133,9 @@ def test_python_blocks_run(tiny_config, tmp_path):
     for split, value in (("train", "red"), ("val", "blue")):
         annotation = {"attributes": {"occluded": True, "colour": value, "striped": True, "lined": False, "pockets": 0}}
         (tmp_path / "exported" / f"{split}.json").write_text(json.dumps({"annotations": [annotation]}))
-    (tmp_path / "my_data").mkdir()
+    (tmp_path / "my_photos").mkdir()
     draft = {"categories": [{"id": 0}], "annotations": [{"category_id": 0, "attribute_ids": [17]}]}
-    (tmp_path / "my_data" / "train.json").write_text(json.dumps(draft | {"attributes": [{"id": 17, "name": "long"}]}))
+    (tmp_path / "my_photos" / "train.json").write_text(json.dumps(draft | {"attributes": [{"id": 17, "name": "long"}]}))
     (tmp_path / "fashion_detr").symlink_to(ROOT / "fashion_detr")  # `evaluate.load` is given a path in the repository
     environment = os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(

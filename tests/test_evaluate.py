@@ -58,7 +58,9 @@ def test_exact_predictions_score_one(tmp_path, capsys):
         assert picture.width > 1000 and len(picture.convert("L").getcolors()) > 50
     assert metrics["per_attribute"]["attribute 11"]["F1"] == 1 and "attribute 20" not in metrics["per_attribute"]
     assert metrics["AP_IoU_large"] is None  # no such instance: undefined, and JSON has no NaN
-    table = capsys.readouterr().out
+    said = capsys.readouterr()
+    table = said.out
+    assert "1 of 2 images have no prediction" in said.err
     assert "2 images, A = 3 attributes" in table and "coat" in table and str(tmp_path / "out") in table
 
 

@@ -323,6 +323,7 @@ def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script
         f"{tmp_path}/sides.yaml": "`eval_image_size` needs whole numbers of pixels from 1 on, found [64.5, 64]",
         "--model_config={a: [b": "`model_config` is no JSON or YAML: '{a: [b'",
         "--backbone_learning_rate_factor=-1": "must not be negative, found -1.0",
+        f"{ROOT}/configs/fine_tune.yaml": "`model_name_or_path`, a trained model to go on from, or `backbone`",
         "--selection_images=5": "there are none without `data_dir`",
         "--metric_for_best_model=AP_IOU": "found 'AP_IOU'",
         f"--resume_from_checkpoint={tmp_path}/checkpoint-9": "checkpoint-9 cannot be gone on from, there is no such",

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -96,6 +97,8 @@ class DataArguments:
                 raise ValueError(f"`{name}` needs whole numbers of pixels from 1 on, found {getattr(self, name)}.")
         if not min(self.image_std) > 0:
             raise ValueError(f"`image_std` has to be above 0, found {self.image_std}.")
+        if self.data_dir is not None:
+            self.data_dir = os.path.expanduser(self.data_dir)  # no shell has done it in a configuration file
         if self.selection_images and self.data_dir is None:
             raise ValueError(
                 "`selection_images` sets photos aside, and there are none without `data_dir`: drawn figures have a "
