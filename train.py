@@ -322,5 +322,8 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except KeyboardInterrupt:
-        print("train.py: interrupted; with `--resume_from_checkpoint true` the same command goes on", file=sys.stderr)
+        print(
+            "train.py: interrupted; `--resume_from_checkpoint true` goes on from the last checkpoint, if any",
+            file=sys.stderr,
+        )
         sys.exit(130)

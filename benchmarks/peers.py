@@ -149,7 +149,8 @@ def build_data(settings: Settings, data_dir: Path | None) -> tuple[FashionDetrCo
     processor = FashionDetrImageProcessor(
         size={"height": height, "width": width}, image_mean=data.image_mean, image_std=data.image_std
     )
-    data = replace(data, data_dir=data_dir and str(data_dir), selection_images=settings.selection_images)
+    set_aside = settings.selection_images if data_dir is not None else 0  # drawings have a split to choose by
+    data = replace(data, data_dir=data_dir and str(data_dir), selection_images=set_aside)
     vocabulary = Vocabulary.fashionpedia() if data_dir is None else read_split_vocabulary(data_dir, data.eval_split)
     config = build_config(vocabulary, model.backbone, model.model_config)
     train, selection, final = open_splits(data, settings.seed, (height, width))

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -124,9 +125,12 @@ def predict(arguments: argparse.Namespace) -> int:
     Raises:
         CommandError: the model, the device or the output folder is not usable, or a result would replace a photo.
     """
+    from PIL import Image
+
     from .data.annotations import has_whole_characters
     from .data.predicted import PredictedAnnotations
 
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's limit is below ours
     photos = _list_photos(arguments.photos)
     results = [arguments.output / name for name in _result_names(photos)]
     _check_output(arguments.output, photos, results)
@@ -406,7 +410,9 @@ def _add_evaluate(commands: Any) -> None:
         description="AP_IoU and AP_IoU+F1 at the photos' original size: a table, OUTPUT/metrics.json and the picture "
         "OUTPUT/evaluation.png. Give either --model and --data_dir, or --predictions and --annotations.",
     )
-    parser.add_argument("--model", help="folder of a trained model, or its id on the Hub (owner/name)")
+    parser.add_argument(
+        "--model", type=os.path.expanduser, help="folder of a trained model, or its id on the Hub (owner/name)"
+    )
     parser.add_argument("--data_dir", type=local_path, help="data set in Fashionpedia's layout")
     parser.add_argument("--split", default="val", help="split of the data set (val)")
     add_device_option(parser)

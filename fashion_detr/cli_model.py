@@ -31,6 +31,7 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "checkpoints" / "fashion-detr-lite0-
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
+        type=os.path.expanduser,
         default=str(DEFAULT_MODEL) if DEFAULT_MODEL.is_dir() else None,
         required=not DEFAULT_MODEL.is_dir(),
         help="folder of a trained model, or its id on the Hub (owner/name); by default the repository's own, for "

@@ -507,7 +507,8 @@ def decode_instances(
         if isinstance(instance.get("iscrowd"), str):  # it would be true whatever it says
             where = _where(image_id, instance, row)
             raise ValueError(f"'iscrowd' of {where} has to be 0 or 1, found the text {instance['iscrowd']!r}.")
-    instances = [instance for instance in annotation["annotations"] if not is_crowd(instance)]
+    rows = enumerate(annotation["annotations"])  # what has no id is called by its place
+    instances = [{"id": row} | instance for row, instance in rows if not is_crowd(instance)]
     masks = torch.zeros(len(instances), *image_size)
     for row, instance in enumerate(instances):
         where = _where(image_id, instance, row)

@@ -3,7 +3,6 @@
 import io
 import re
 import urllib.request
-import warnings
 from http.client import HTTPException
 from urllib.parse import quote, urlsplit
 
@@ -84,9 +83,7 @@ def _fetch(url: str, timeout: float | None) -> bytes:
 def _open(source, max_pixels: int) -> Image.Image:
     """Looks at the header of a path or file object; raises `ValueError` with what is wrong, `FileNotFoundError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its limit is below ours
-            return Image.open(source)
+        return Image.open(source)
     except FileNotFoundError:
         raise
     except IsADirectoryError as error:

@@ -396,7 +396,8 @@ def test_errors_say_what_is_wrong():
         FashionDataset([], processor(8, 8), CONFIG, Augmentation(), with_ground_truth=True)
 
     def sample(annotation, augmentation):
-        example = {"image": np.zeros((8, 6, 3), dtype=np.uint8), "image_id": 1, "annotations": [annotation]}
+        crowd = annotate(np.ones((8, 6), dtype=bool), iscrowd=1)
+        example = {"image": np.zeros((8, 6, 3), dtype=np.uint8), "image_id": 1, "annotations": [crowd, annotation]}
         return FashionDataset([example], processor(8, 8), CONFIG, augmentation)[0]
 
     for image, found in ((np.zeros((8, 6), dtype=np.uint8), r"uint8 \(8, 6\)"), (np.zeros((8, 6, 3)), "float64")):
@@ -408,8 +409,8 @@ def test_errors_say_what_is_wrong():
         (annotate(square, 0, attribute_ids=[9999]), "attribute id 9999 in annotation 0 of image 1"),
         (annotate([[1, 1, 2, 2]]), "annotation 0 of image 1 has no polygon"),
         (annotate(np.zeros((6, 8))), "annotation 0 of image 1 is 6 x 8"),
-        ({"segmentation": square, "attribute_ids": []}, "no 'category_id' in annotation 0 of image 1"),
-        ({"category_id": 0, "attribute_ids": []}, "no 'segmentation' in annotation 0 of image 1"),
+        ({"segmentation": square, "attribute_ids": []}, "no 'category_id' in annotation 1 of image 1"),
+        ({"category_id": 0, "attribute_ids": []}, "no 'segmentation' in annotation 1 of image 1"),
     ):
         for augmentation in (None, Augmentation()):
             with pytest.raises(ValueError, match=message):

@@ -22,7 +22,7 @@ from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, 
 from fashion_detr.cli import _result_names, main
 from fashion_detr.cli_path import local_path
 from fashion_detr.data.annotations import Vocabulary, read_ground_truth
-from fashion_detr.training.arguments import DataArguments
+from fashion_detr.training.arguments import DataArguments, ModelArguments
 from fashion_detr.visualization import COLOURS, contact_sheet, draw_objects
 
 EXIF_ORIENTATION, ROTATED_BY_270 = 0x0112, 6
@@ -599,3 +599,4 @@ def test_paths_as_people_type_them(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert local_path("~/set") == tmp_path / "set" and local_path("~nobody-here/set") == Path("~nobody-here/set")
     assert DataArguments(data_dir="~/set").data_dir == str(tmp_path / "set")
+    assert ModelArguments(model_name_or_path="~/model").model_name_or_path == str(tmp_path / "model")

@@ -107,6 +107,8 @@ def test_the_saved_vocabulary_once_more_changes_nothing(tiny_config, tmp_path, a
     config = FashionDetrConfig.from_pretrained(tmp_path, **again)
     assert {name: getattr(config, name) for name in vocabulary} == vocabulary
     assert FashionDetrConfig.from_pretrained(tmp_path, num_labels=3).id2label[2] == "LABEL_2"
+    cleared = FashionDetrConfig.from_pretrained(tmp_path, attribute_thresholds=None, category_attributes=None)
+    assert cleared.attribute_thresholds is None and cleared.category_attributes is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from pycocotools import mask as coco_mask
 from fashion_detr.data.dataset import collate
 from fashion_detr.metrics import FashionAveragePrecision
 from fashion_detr.training import trainer
+from fashion_detr.training.arguments import DataArguments
+from fashion_detr.training.splits import open_splits
 
 CANVAS = (96, 64)
 FASHIONFORMER = os.environ.get("FASHIONFORMER_FILE")
@@ -69,6 +72,18 @@ def built(config_file: Path, model: str) -> tuple[peers.Settings, Contestant, to
     torch.manual_seed(0)
     file = Path(FASHIONFORMER) if FASHIONFORMER else None
     return settings, peers.build_contestant(model, config, CANVAS, fashionformer=file), judged
+
+
+def test_drawings_to_choose_by_are_others_than_those_of_the_figures(config_file):
+    """The same that `train.py` chooses by."""
+    arguments = peers.parse(command(config_file, "ours", config_file.with_suffix(".json"), "--selection_images", "2"))
+    settings = peers.read_settings(arguments)
+    options = settings.part(DataArguments)
+    expected = open_splits(options, settings.seed, tuple(options.image_size))
+    for selection_images, split in ((2, expected.selection), (0, expected.final)):
+        _, _, judged = peers.build_data(replace(settings, selection_images=selection_images), None)
+        assert np.array_equal(judged.examples[0]["image"], split[0]["image"])
+    assert not np.array_equal(expected.selection[0]["image"], expected.final[0]["image"])
 
 
 @pytest.mark.parametrize("model", CONTESTANTS)

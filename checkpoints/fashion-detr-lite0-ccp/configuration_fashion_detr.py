@@ -196,7 +196,9 @@ class FashionDetrConfig(PreTrainedConfig):
         """
         fields = ("num_labels", *LABEL_FIELDS, *ATTRIBUTE_FIELDS)
         given = {name: kwargs.pop(name) for name in fields if name in kwargs}
-        given = {name: value for name, value in given.items() if value is not None}  # as scripts say "as it was"
+        # Scripts say "as it was" by None; of these two it is a value.
+        clearable = ("category_attributes", "attribute_thresholds")
+        given = {name: value for name, value in given.items() if value is not None or name in clearable}
         labels, attributes = given.get("id2label"), given.get("id2attribute")
         if labels is None and "label2id" in given:
             labels = {index: name for name, index in given["label2id"].items()}

@@ -149,6 +149,9 @@ class ModelArguments:
     )
 
     def __post_init__(self):
+        for name in ("model_name_or_path", "backbone_weights"):
+            if (source := getattr(self, name)) is not None:
+                setattr(self, name, os.path.expanduser(source))
         if isinstance(self.model_config, str):
             try:
                 self.model_config = yaml.safe_load(self.model_config)
