@@ -80,7 +80,7 @@ def model_source(name: str) -> str:
     """
     if is_hub_id(name):
         return name
-    folder = Path(name).expanduser()
+    folder = Path(name)
     if not os.path.isdir(folder):
         raise CommandError(f"The model folder {folder} does not exist. --model takes a folder made by training.")
     if not os.access(folder, os.X_OK):
