@@ -37,7 +37,7 @@ from fashion_detr.training.report import (
 )
 from fashion_detr.training.run_record import keep_log, usable_cores, write_record
 from fashion_detr.training.splits import open_splits
-from fashion_detr.training.trainer import FashionTrainer
+from fashion_detr.training.trainer import FashionTrainer, require_figure
 from fashion_detr.training.weight_average import AVERAGE_FILE
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "demo.yaml"
@@ -87,6 +87,9 @@ def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset, DataA
     use_all_cores(args)
     keep_freed_memory()
     set_seed(args.seed)
+    # Before anything that takes time.
+    require_figure(args.metric_for_best_model)
+    args.resume_from_checkpoint = checkpoint_to_resume(args)
 
     model, processor = build_model(model_args, data_args)
     if model_args.attn_implementation is not None:
@@ -110,7 +113,6 @@ def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset, DataA
         require_usable(trainer)
     except (RuntimeError, TypeError) as error:  # of packages that are not there, and schedules that need more options
         raise ValueError(str(error)) from error
-    args.resume_from_checkpoint = checkpoint_to_resume(args)
     if args.should_save:
         forget_results(Path(args.output_dir))
         write_record(Path(args.output_dir), given_options(arguments, DEFAULT_CONFIG), args.world_size)

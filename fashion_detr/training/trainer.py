@@ -73,7 +73,7 @@ class FashionTrainer(Trainer):
                 "FashionTrainer has no use for `compute_metrics`, which would be given no predictions: they are judged "
                 "one by one. `trainer.evaluation.metric` has all figures after an evaluation."
             )
-        _require_figure(args.metric_for_best_model)
+        require_figure(args.metric_for_best_model)
         self.evaluation: Evaluation | None = None
         self._term_sums: dict[str, torch.Tensor] = defaultdict(float)
         self._terms_since = 0  # the step after which they were summed
@@ -261,7 +261,7 @@ class FashionTrainer(Trainer):
         logger.info("Attributes are reported from a probability of %.2f on, %d of them from another one", for_all, own)
 
 
-def _require_figure(name: str | None) -> None:
+def require_figure(name: str | None) -> None:
     """Raises `ValueError` for what no evaluation yields; with several evaluation sets their names stand before it."""
     if name is not None and not any(name == known or name.endswith(f"_{known}") for known in ("loss", *FIGURES)):
         raise ValueError(
