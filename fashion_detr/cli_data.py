@@ -41,18 +41,15 @@ def _add_check(commands: Any) -> None:
     )
     parser.add_argument("data_dir", type=local_path, metavar="DIR", help="folder of the data set")
     parser.add_argument("--split", action="append", help="a split, the one to learn from first (train and val)")
-    parser.set_defaults(run=check)
+    parser.set_defaults(run=_complaining(check))
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Prints the report; returns 0 if training can start, else 1."""
     from .data.check import check_data_set, format_report
 
-    try:
-        _refuse_packed(arguments.data_dir)
-        report = check_data_set(arguments.data_dir, arguments.split or SPLITS)
-    except OSError as error:  # a folder that nobody may look into
-        raise CommandError(str(error)) from error
+    _refuse_packed(arguments.data_dir)
+    report = check_data_set(arguments.data_dir, arguments.split or SPLITS)
     print(format_report(report))
     return 0 if report.can_train else 1
 

@@ -9,6 +9,7 @@ Data flow, with B images, N queries, d channels, levels i = 1..4 at strides 4, 8
              rendering (F_i under P^j)           -> attribute queries A^j         (section 3.3, eq. 2)
 """
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -261,7 +262,6 @@ def eager_attention_forward(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float,
-    dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(Q K^T / sqrt(C)) V of eq. 1; `attention_mask` is added to the scores."""
@@ -269,7 +269,6 @@ def eager_attention_forward(
     if attention_mask is not None:
         scores = scores + attention_mask
     weights = nn.functional.softmax(scores, dim=-1)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
@@ -299,7 +298,7 @@ class FashionDetrAttention(nn.Module):
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
-        output, _ = attention(self, query, key, value, bias, scaling=self.scaling, dropout=0.0)
+        output, _ = attention(self, query, key, value, bias, scaling=self.scaling)
         return output.flatten(-2)
 
 
@@ -654,7 +653,7 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
         if isinstance(module, PriorLinear):
-            init.constant_(module.bias, -torch.log(torch.tensor(1 / PRIOR_PROBABILITY - 1)).item())
+            init.constant_(module.bias, -math.log(1 / PRIOR_PROBABILITY - 1))
         if isinstance(module, FashionDetrModel):
             # Small kernels make initial masks of probability one half, from which every direction is open.
             init.normal_(module.kernels, std=self.config.d_model**-0.5)
@@ -906,17 +905,14 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
         Raises:
             ValueError: wrong shapes, or only some of the labels.
         """
-        labels = (mask_labels, class_labels, attribute_labels)
-        if any(label is not None for label in labels) and any(label is None for label in labels):
+        labels = {"mask_labels": mask_labels, "class_labels": class_labels, "attribute_labels": attribute_labels}
+        missing = [name for name, label in labels.items() if label is None]
+        if 0 < len(missing) < len(labels):
             raise ValueError(
                 "The loss needs `mask_labels`, `class_labels` and `attribute_labels` together; missing: "
-                + ", ".join(
-                    name
-                    for name, label in zip(("mask_labels", "class_labels", "attribute_labels"), labels)
-                    if label is None
-                )
+                + ", ".join(missing)
             )
-        has_labels = mask_labels is not None
+        has_labels = not missing
         all_predictions = has_labels or bool(output_auxiliary_logits)
         states = self.model(
             pixel_values,

@@ -6,8 +6,6 @@ labels. Labels become Fashionpedia's categories, some of them an attribute as we
 measured on their masks. Parts of garments, layers under other layers and all other attributes are not annotated.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -30,6 +28,7 @@ from .annotations import Vocabulary, first_cases
 logger = logging.getLogger(__name__)
 
 REPOSITORY = "https://github.com/bearpaw/clothing-co-parsing"
+ADVICE = f"Expected a clone of CCP's repository: git clone {REPOSITORY}"
 
 # The numbers of a split's photos. A number is a photo's image id too. The other 204 photos with a label map are unused.
 SPLITS = {"train": range(1, 701), "val": range(701, 801)}
@@ -153,7 +152,7 @@ def convert_ccp(clone: Path, output: Path) -> dict[str, tuple[int, int]]:
             contents[split] = _annotate(clone, found, labels)
     if not contents:
         folder = _label_map_file(clone, 1).parent
-        raise FileNotFoundError(f"{folder} has no label map of any split, such as 0001.mat. {_advice()}")
+        raise FileNotFoundError(f"{folder} has no label map of any split, such as 0001.mat. {ADVICE}")
     _write(contents, clone, output)
     return {split: (len(content["images"]), len(content["annotations"])) for split, content in contents.items()}
 
@@ -294,7 +293,7 @@ def _read_labels(clone: Path) -> list[str]:
     if missing or file is None:
         lacking = missing + ([] if file else ["label_list.mat"])
         entries = sorted(os.listdir(clone)) if clone.is_dir() else ["no such folder"]
-        raise FileNotFoundError(f"{clone} lacks {', '.join(lacking)} (found: {first_cases(entries)}). {_advice()}")
+        raise FileNotFoundError(f"{clone} lacks {', '.join(lacking)} (found: {first_cases(entries)}). {ADVICE}")
     labels = [str(name) for name in np.ravel(_read_variable(file, "label_list"))]
     unknown = [name for name in labels if name not in LABELS and name not in UNUSED_LABELS]
     if unknown or "null" not in labels:
@@ -335,7 +334,3 @@ def _check_photo(photo: Path, label_map: NDArray[np.integer]) -> None:
             f"{photo} is {width} x {height} pixels, but its label map {label_map.shape[1]} x {label_map.shape[0]} "
             "(width x height): expected the photo as CCP publishes it."
         )
-
-
-def _advice() -> str:
-    return f"Expected a clone of CCP's repository: git clone {REPOSITORY}"

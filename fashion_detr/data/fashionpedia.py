@@ -1,7 +1,5 @@
 """Splits of data sets in Fashionpedia's layout, as rows of a `datasets.Dataset`."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import inspect
@@ -178,26 +176,24 @@ def save_parquet(
     data set itself, for photos that cannot be read or have another size than listed, and for files outside of the data
     set, which are not meant for others.
     """
-    if Path(output).resolve() == Path(data_dir).resolve() and not _parquet_files(data_dir, split):
+    output = Path(output)
+    folder, vocabulary_file = output / PARQUET_FOLDER, output / VOCABULARY_FILE
+    if output.resolve() == Path(data_dir).resolve() and not _parquet_files(data_dir, split):
         raise ValueError(f"{output} is the data set itself, whose annotation files would no longer be read.")
-    for place in (*Path(output).parents, Path(output), Path(output) / PARQUET_FOLDER):
+    for place in (*output.parents, output, folder):
         if place.exists() and not place.is_dir():
             raise ValueError(f"{place} is a file, and has to be a folder: name another one.")
-    if (Path(output) / VOCABULARY_FILE).is_dir():
-        raise ValueError(f"{Path(output) / VOCABULARY_FILE} is a folder, and has to be a file: name another place.")
+    if vocabulary_file.is_dir():
+        raise ValueError(f"{vocabulary_file} is a folder, and has to be a file: name another place.")
     rows = load_fashionpedia(data_dir, split).cast_column("image", Image(decode=False))
     _require_sound_photos(rows, data_dir, split)
     vocabulary = read_split_vocabulary(data_dir, split)
     for other in also:
         _require_same_vocabulary(vocabulary, split, read_split_vocabulary(data_dir, other), f"split {other!r}")
-    file, replaced = (
-        Path(output) / VOCABULARY_FILE,
-        [_parts(Path(output) / PARQUET_FOLDER, one) for one in (split, *also)],
-    )
-    if set((Path(output) / PARQUET_FOLDER).glob("*.parquet")) - set().union(*replaced) and file.is_file():
+    replaced = {file for one in (split, *also) for file in _parts(folder, one)}
+    if set(folder.glob("*.parquet")) - replaced and vocabulary_file.is_file():
         before = f"what was packed into {output} before: name another folder, or delete that one"
-        _require_same_vocabulary(vocabulary, split, read_vocabulary_file(file), before)
-    folder = Path(output) / PARQUET_FOLDER
+        _require_same_vocabulary(vocabulary, split, read_vocabulary_file(vocabulary_file), before)
     folder.mkdir(parents=True, exist_ok=True)
     # Beside the old files, so that a move replaces one in no time, and in a hidden folder, which nothing reads.
     with TemporaryDirectory(dir=folder, prefix=".packing-") as unfinished:
@@ -206,7 +202,7 @@ def save_parquet(
         files = [file.replace(folder / file.name) for file in written]
     for file in stale.keys() - set(files):
         file.unlink()
-    write_vocabulary_file(vocabulary, Path(output) / VOCABULARY_FILE)
+    write_vocabulary_file(vocabulary, vocabulary_file)
     return files
 
 

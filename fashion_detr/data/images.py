@@ -1,7 +1,5 @@
 """The photos of a split: where they lie, a folder or one of Fashionpedia's zip archives, and what is wrong with one."""
 
-from __future__ import annotations
-
 import io
 import os
 import unicodedata

@@ -17,7 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from torchvision.transforms.v2 import functional as tvF
 
-from ..masks_fashion_detr import decode_segmentation, enclosing_polygons, is_crowd
+from ..masks_fashion_detr import decode_segmentation, enclosing_polygons, is_crowd, mask_box
 from ..photos_fashion_detr import to_rgb
 
 # An example is {"image": PIL image or uint8 array (H, W, 3), "image_id": int, "annotations": Fashionpedia's dicts}.
@@ -77,10 +77,9 @@ class Instance:
         """With the box tight around what is covered; `None` where (nearly) nothing is."""
         if shares.sum() < LEAST_AREA * WHOLE:
             return None
-        rows, columns = shares.any(axis=1).nonzero()[0], shares.any(axis=0).nonzero()[0]
-        shares = shares[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        x0, y0, x1, y1 = mask_box(shares)
         annotation = {name: value for name, value in annotation.items() if name not in _GEOMETRY}
-        return cls(annotation, shares, top + int(rows[0]), left + int(columns[0]))
+        return cls(annotation, shares[y0:y1, x0:x1], top + y0, left + x0)
 
     @property
     def box(self) -> tuple[slice, slice]:

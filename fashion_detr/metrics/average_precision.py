@@ -246,10 +246,9 @@ class FashionAveragePrecision:
         Raises:
             ValueError: The state holds a category that is not in this metric's vocabulary.
         """
-        known = set(self._reader.category_ids)
         for image_id, record in other_state.items():
             categories = {*record["categories"].tolist(), *record["truth_categories"].tolist()}
-            if not known.issuperset(categories):
+            if not self._reader.category_ids.issuperset(categories):
                 expected = f"among {summary(self._reader.category_ids)}"
                 raise mistake(f"image {image_id!r} of the merged state", "category_id", sorted(categories), expected)
         self._records = {**other_state, **self._records}
@@ -397,7 +396,7 @@ def _fixed_attributed_category_ids(
     vocabulary: EntryReader, attributed_category_ids: Sequence[int] | None
 ) -> frozenset[int] | None:
     """The attributed categories that are known before any ground truth; None if they are to be learnt."""
-    categories = frozenset(vocabulary.category_ids)
+    categories = vocabulary.category_ids
     if attributed_category_ids is None:
         is_fashionpedia = categories == FASHIONPEDIA_CATEGORY_IDS and vocabulary.attribute_columns
         return FASHIONPEDIA_ATTRIBUTED_CATEGORY_IDS if is_fashionpedia else None

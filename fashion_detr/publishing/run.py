@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
 from ..training.arguments import DataArguments, ModelArguments
 from ..training.report import FIGURES_FILE
@@ -27,7 +27,7 @@ KINDS = {
     ENVIRONMENT_FILE: {"packages": dict, "devices": list},
     OPTIONS_FILE: {"data_dir": str, "model_name_or_path": str, "backbone_weights": str, "seed": int},
 }
-DEFAULT_SEED = 42  # of transformers' TrainingArguments
+DEFAULT_SEED = TrainingArguments.seed
 
 
 @dataclass(frozen=True)

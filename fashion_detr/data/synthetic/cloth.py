@@ -1,7 +1,5 @@
 """What clothes and skin are made of: colours, textile patterns, folds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The data set: dressed figures with exact, overlapping ground truth, generated from a seed."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Collection
 from numbers import Integral

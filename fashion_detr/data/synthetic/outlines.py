@@ -1,7 +1,5 @@
 """Outlines from control points: curves, bands, ellipses."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any

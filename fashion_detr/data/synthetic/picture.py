@@ -1,7 +1,5 @@
 """What is around the figures, and what a camera makes of the scene."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a figure can wear and how it can stand: cuts, hems, openings, parts and poses, as lists of choices."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
