@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fashion_detr.data.synthetic import SyntheticEnsembles
+from fashion_detr.data.synthetic.figure import Figure
 from fashion_detr.ontology_fashion_detr import ATTRIBUTES, CATEGORIES, PART_OF
 
 NAMES = [name for name, _ in CATEGORIES]
@@ -161,6 +162,26 @@ def test_only_the_wanted_categories_are_drawn(items):
         SyntheticEnsembles(1, categories=[*wanted, "trousers"])
     with pytest.raises(ValueError, match="pants; shorts; skirt"):
         SyntheticEnsembles(1, categories=["dress", "sweater"])
+
+
+def test_what_is_not_wanted_leaves_no_trace(monkeypatch):
+    """Neither soles nor cuffs nor, where a zipper closes a coat, the attribute that only the zipper shows."""
+    drawn = Counter()
+
+    def unseen(draw):
+        def drawing(figure: Figure, *arguments, **options) -> None:
+            before = figure.canvas.pixels.copy()
+            draw(figure, *arguments, **options)
+            np.testing.assert_array_equal(figure.canvas.pixels, before)
+            drawn[draw.__name__] += 1
+
+        return drawing
+
+    for part in ("_draw_shoe", "_draw_sleeve"):
+        monkeypatch.setattr(Figure, part, unseen(getattr(Figure, part)))
+    garments = SyntheticEnsembles(60, categories=["top, t-shirt, sweatshirt", "coat", "pants"])
+    attributes = {one for item in garments for entry in item["annotations"] for one in entry["attribute_ids"]}
+    assert "zip-up" not in {ATTRIBUTE_NAMES[one] for one in attributes} and min(drawn.values()) > 20 and len(drawn) == 2
 
 
 @pytest.mark.parametrize("size", [(64, 48), (96, 64), (128, 300), (1024, 768)])

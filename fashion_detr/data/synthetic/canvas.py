@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from ...masks_fashion_detr import mask_box
 from ...ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 from .cloth import Cloth, Colour, packed
 from .outlines import Points
@@ -50,6 +51,10 @@ class Instance:
     z: int = 0
     claims: list[_Claim] = field(default_factory=list)
 
+    @property
+    def is_wanted(self) -> bool:
+        return self.index != NOT_WANTED
+
     def claim(self, name: str, points: Points | None = None, pixels: float = 0.0, share: float = 0.0) -> None:
         self.claims.append(_Claim(_ATTRIBUTE_IDS[name], points, pixels, share))
 
@@ -71,7 +76,7 @@ class Canvas:
     def add(self, category: str, parent: Instance | None = None) -> Instance:
         shape = np.zeros(self.pixels.shape, bool)
         instance = Instance(len(self.instances) + 1, CATEGORY_IDS[category], parent, shape)
-        if category in self.categories and (parent is None or parent.index != NOT_WANTED):
+        if category in self.categories and (parent is None or parent.is_wanted):
             self.instances.append(instance)
         else:
             instance.index = NOT_WANTED
@@ -79,7 +84,7 @@ class Canvas:
 
     def paint(self, outline: Points, cloth: Cloth, instance: Instance | None) -> None:
         """Covers what lies below; without an instance it is the body that does."""
-        if instance is not None and instance.index == NOT_WANTED:
+        if instance is not None and not instance.is_wanted:
             return
         box, marks = self._raster(outline)
         covered = marks > 0
@@ -122,6 +127,7 @@ class Canvas:
             if area < MIN_VISIBLE_PIXELS:
                 continue
             seen = {c.attribute_id for c in instance.claims if c.is_seen(visible, area, full_area)}
+            left, top, right, bottom = map(float, mask_box(visible))
             found.append(
                 {
                     "id": image_id * 256 + instance.index,
@@ -129,7 +135,7 @@ class Canvas:
                     "category_id": instance.category_id,
                     "attribute_ids": sorted(seen),
                     "segmentation": visible,
-                    "bbox": _extent(visible),
+                    "bbox": [left, top, right - left, bottom - top],
                     "area": float(area),
                     "iscrowd": 0,
                     "covered": 1.0 - area / full_area,
@@ -137,9 +143,3 @@ class Canvas:
                 }
             )
         return found
-
-
-def _extent(mask: NDArray[np.bool_]) -> list[float]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, left = int(rows[0]), int(columns[0])
-    return [float(left), float(top), float(columns[-1] - left + 1), float(rows[-1] - top + 1)]

@@ -6,8 +6,6 @@ Outlines are written in figure coordinates: the unit is the figure's height, x =
 head, y = 1 the soles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -304,7 +302,8 @@ class Figure:
         if boots:
             self._paint(tube(leg[11:], (0.036, 0.024)), leather, shoe)
         sole = np.array([(-0.018, 0.046), (0.040, 0.046), (0.040, 0.053), (-0.018, 0.053)]) * (side, 1) + (x, y)
-        self.canvas.ink(self._place(sole, leather.wobble), shaded(leather.colour, 0.4))
+        if shoe.is_wanted:
+            self.canvas.ink(self._place(sole, leather.wobble), shaded(leather.colour, 0.4))
         if self._chance(0.18):
             kind = self._pick(("bow", "buckle", "rivet"))
             self._decorate(shoe, kind, x + side * 0.010, y + 0.018)
@@ -457,8 +456,9 @@ class Figure:
             self._draw_buttons(worn, opening, depth + 0.012, max(axis, 0.0) if axis < 0.01 else axis)
             return
         path = edge[edge[:, 1] >= depth - 0.01]
-        self._add("zipper", self.metal, tube(path, (0.0052, 0.0052)), parent=worn.instance)
-        worn.instance.claim(opening, self._place(path[1:-1], worn.cloth.wobble))
+        zipper = self._add("zipper", self.metal, tube(path, (0.0052, 0.0052)), parent=worn.instance)
+        if zipper.is_wanted:
+            worn.instance.claim(opening, self._place(path[1:-1], worn.cloth.wobble))
         if self._chance(0.45):
             for y in np.arange(0.23, worn.hem - 0.02, 0.042):
                 reach = self._reach(worn, y)
@@ -578,7 +578,8 @@ class Figure:
         part.claim(worn.sleeve, self._place(path[-2:-1], cloth.wobble))
         cuff = path[-1] - path[-2]
         across = np.array([cuff[1], -cuff[0]]) / np.hypot(*cuff) * widths[-1]
-        self._line([path[-2] + across, path[-2] - across], cloth)
+        if part.is_wanted:
+            self._line([path[-2] + across, path[-2] - across], cloth)
 
     # -- what is carried and wrapped around
 
