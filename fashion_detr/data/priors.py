@@ -1,13 +1,13 @@
 """What the training set alone can tell about a data set: which attributes its categories carry."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from datasets import Dataset
 from torch.utils.data import Subset
 
 from ..configuration_fashion_detr import FashionDetrConfig
+from ..masks_fashion_detr import is_crowd
 from .dataset import Example, FashionpediaExamples
 
 
@@ -28,20 +28,19 @@ def category_attributes(pairs: Iterable[tuple[int, Iterable[int]]], config: Fash
 
 
 def pairs_of(examples: Sequence[Example]) -> Iterable[tuple[int, Sequence[int]]] | None:
-    """The `pairs` of examples that are read or in memory, or of some of them; `None` where they would be drawn anew."""
+    """
+    The `pairs` of examples that are read or in memory, or of some of them, without crowds, which nobody learns; `None`
+    where they would be drawn anew.
+    """
     indices = None
     if isinstance(examples, Subset):
         examples, indices = examples.dataset, examples.indices
     if isinstance(examples, FashionpediaExamples):
         return row_pairs(examples.rows, indices)
-    return annotated_pairs(examples) if isinstance(examples, list) else None
-
-
-def annotated_pairs(examples: Iterable[Mapping[str, Any]]) -> Iterable[tuple[int, Sequence[int]]]:
-    """Category id and attribute ids of every instance of examples that are in memory."""
-    for example in examples:
-        for annotation in example["annotations"]:
-            yield annotation["category_id"], annotation["attribute_ids"]
+    if isinstance(examples, list):
+        annotations = (annotation for example in examples for annotation in example["annotations"])
+        return ((one["category_id"], one["attribute_ids"]) for one in annotations if not is_crowd(one))
+    return None
 
 
 def row_pairs(rows: Dataset, indices: Sequence[int] | None = None) -> Iterable[tuple[int, Sequence[int]]]:
@@ -52,4 +51,7 @@ def row_pairs(rows: Dataset, indices: Sequence[int] | None = None) -> Iterable[t
     for batch in rows.with_format("arrow").iter(1000):
         for chunk in batch.column("objects").chunks:
             instances = chunk.flatten()
-            yield from zip(instances.field("category_id").to_pylist(), instances.field("attribute_ids").to_pylist())
+            names = ("category_id", "attribute_ids", "iscrowd")
+            for *pair, is_a_crowd in zip(*(instances.field(name).to_pylist() for name in names)):
+                if not is_a_crowd:
+                    yield tuple(pair)
