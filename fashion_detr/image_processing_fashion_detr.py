@@ -292,12 +292,14 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         images = self._images(outputs, config, mask_threshold)
         for image, target in zip(images, self._targets(outputs, target_sizes)):
             class_scores, classes = image["scores"].max(dim=1)
-            order = class_scores.argsort(descending=True, stable=True)[:top_k]
+            order = class_scores.argsort(descending=True, stable=True)
             order = order[class_scores[order] >= threshold]
             objects, kept = [], []
             valid_size, logits = image["valid_size"], image["mask_logits"]
             for query, mask in full_size_masks(logits, order, valid_size, target, mask_threshold):
-                if not mask.numpy().any():
+                if len(objects) == top_k:
+                    break
+                if not mask.numpy().any():  # on a photo smaller than its canvas a mask may lie between two pixels
                     continue
                 label_id = int(classes[query])
                 objects.append(
@@ -332,7 +334,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             outputs, threshold, mask_threshold, target_sizes:
                 As in `post_process_fashion`.
             overlap_mask_area_threshold (`float`, *optional*, defaults to 0.0):
-                Share of an instance that has to stay visible in the flattened map, or the instance is left out of it.
+                An instance is left out of the flattened map if no more than this share of it stays visible there.
             return_binary_maps (`bool`, *optional*, defaults to `False`):
                 `True` gives one binary map an instance, which keeps the overlaps.
 

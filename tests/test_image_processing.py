@@ -256,6 +256,12 @@ def test_wrong_annotations_are_named(fields, message):
         processor()(pixels(), annotations=annotate(**fields))
 
 
+def test_polygons_of_a_tiny_photo_are_no_rows():
+    """One polygon of eight numbers, on a photo of one row of eight pixels."""
+    batch = processor(8, 8)(pixels(1, 8), annotations=annotate(segmentation=[[0, 0, 4, 0, 4, 1, 0, 1]]))
+    assert batch.mask_labels[0][0, 0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+
+
 def test_numbers_of_other_libraries_are_ids():
     plain = processor()(pixels(), annotations=annotate())
     ids = {"category_id": torch.tensor(annotate()["annotations"][0]["category_id"])}
@@ -334,6 +340,17 @@ def test_overlapping_garments_come_back_whole():
     assert coat["attributes"][0]["name"] == CONFIG.id2attribute[1]
     assert coat["attributes"][0]["supercategory"] == CONFIG.attribute_supercategories[1]
     assert coat["attributes"][0]["score"] == pytest.approx(torch.tensor(3.0).sigmoid().item())
+
+
+def test_a_mask_between_two_pixels_takes_no_place():
+    """A photo smaller than its canvas: the best mask covers no centre of its pixels, the second one does."""
+    outputs = outfit_outputs(64)
+    outputs.valid_sizes = torch.tensor([[64, 64]])
+    outputs.masks_queries_logits = torch.full((1, 4, 16, 16), -SURE)
+    outputs.masks_queries_logits[0, 1, 0, 0] = SURE  # the coat, 4 of 64 pixels where the photo's first centre is at 8
+    outputs.masks_queries_logits[0, 2, 4:12, 4:12] = SURE  # the collar
+    (objects,) = FashionDetrImageProcessor().post_process_fashion(outputs, target_sizes=[(4, 4)], top_k=1)
+    assert [(entry["label"], int(entry["mask"].sum())) for entry in objects] == [("collar", 4)]
 
 
 def test_every_threshold_changes_the_result():

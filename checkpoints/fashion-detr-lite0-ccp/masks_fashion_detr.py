@@ -243,12 +243,13 @@ def enclosing_polygons(segmentation: list, image_size: Sequence[int], where: str
         found = reprlib.repr(segmentation)
         raise ValueError(f"The mask of {where} has to be polygons [[x1, y1, x2, y2, ...], ...], found {found}.")
     height, width = image_size
-    if len(segmentation) == height and all(len(row) == width for row in segmentation):
-        raise ValueError(f"The mask of {where} is a list of {height} rows of {width} values: make an array of it.")
     try:
         polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
     except (TypeError, ValueError) as error:
         raise ValueError(f"A polygon of {where} has to consist of numbers: {error}.") from error
+    # A tiny photo can have as many polygons as rows; their corners lie beyond the first pixel.
+    if [polygon.shape for polygon in polygons] == [(width,)] * height and np.isin(polygons, (0, 1, 255)).all():
+        raise ValueError(f"The mask of {where} is a list of {height} rows of {width} values: make an array of it.")
     large = [polygon for polygon in polygons if polygon.ndim == 1 and encloses_area(polygon)]
     if not large:
         raise ValueError(
