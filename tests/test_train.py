@@ -166,7 +166,7 @@ def test_the_average_follows_a_model_that_training_makes(tmp_path):
     once, last, raw = trained(1, 0.9), trained(2, 0.9), trained(1, 0.0)
     assert torch.equal(once, last)
     start = small_model().class_head.bias.detach()
-    # After n steps the average keeps (1 + n) / (10 + n) of itself: 1/10, 2/11 and 3/12, so most of it is recent.
+    # The first step's weights are taken whole, then the average keeps 2/11 and 3/12 of itself: most of it is recent.
     assert 0 < (once - start).norm() < (raw - start).norm()
 
 

@@ -17,8 +17,8 @@ class WeightAverage:
 
     Args:
         model: The model that learns.
-        decay: The share d in 0..1 that the average keeps. Early on it is (1 + n) / (10 + n) after n steps, so that the
-            first weights, which know nothing, are soon forgotten.
+        decay: The share d in 0..1 that the average keeps. Early on it is (1 + n) / (10 + n), n the steps before, so
+            that what was learnt first, which is little, is soon forgotten; the first step's weights are taken whole.
     """
 
     def __init__(self, model: torch.nn.Module, decay: float):
