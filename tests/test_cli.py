@@ -16,7 +16,6 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
-from transformers import ResNetConfig
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
 from fashion_detr.cli import _result_names, main
@@ -29,25 +28,10 @@ EXIF_ORIENTATION, ROTATED_BY_270 = 0x0112, 6
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory) -> Path:
+def model_folder(tiny_config, tmp_path_factory) -> Path:
     torch.manual_seed(0)
-    backbone = ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 16, 32, 64],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    config = FashionDetrConfig(
-        backbone_config=backbone,
-        d_model=32,
-        num_queries=10,
-        decoder_layers=2,
-        decoder_attention_heads=4,
-        decoder_ffn_dim=64,
-    )
     folder = tmp_path_factory.mktemp("model")
-    FashionDetrForInstanceSegmentation(config).save_pretrained(folder)
+    FashionDetrForInstanceSegmentation(tiny_config()).save_pretrained(folder)
     FashionDetrImageProcessor(size={"height": 96, "width": 64}).save_pretrained(folder)
     return folder
 

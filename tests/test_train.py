@@ -39,7 +39,7 @@ from fashion_detr.training.run_record import write_record
 from fashion_detr.training.trainer import FashionTrainer, parameter_groups
 
 ROOT = Path(__file__).parent.parent
-STEPS = 260  # of the overfitting, about half a minute on two cores
+STEPS = 160  # of the overfitting; 120 give a mean IoU of 0.946, 160 of 0.950 to 0.952 (4 seeds)
 LARGE = ["top, t-shirt, sweatshirt", "pants", "skirt", "dress", "coat", "sleeve", "shoe"]
 
 
@@ -501,10 +501,7 @@ def write_data_set(folder: Path) -> None:
                 annotations.append(
                     kept | {"segmentation": mask, "bbox": annotation["bbox"], "area": area, "iscrowd": 0}
                 )
-        document = {"images": images, "annotations": annotations}
-        for name in ("categories", "attributes"):
-            entries = getattr(vocabulary, name)
-            document[name] = [{"id": i, "name": label, "supercategory": group} for i, label, group in entries]
+        document = {"images": images, "annotations": annotations} | vocabulary.lists()
         (folder / f"instances_attributes_{split}2020.json").write_text(json.dumps(document))
 
 
