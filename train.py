@@ -202,15 +202,15 @@ def build_datasets(
     canvas of the evaluations."""
     canvas = (processor.size["height"], processor.size["width"])
     with args.main_process_first(desc="reading the annotations"):
-        if data_args.data_dir is not None and args.local_process_index == 0:  # who has the whole files in memory for it
+        if data_args.data_dir is not None and args.local_process_index == 0:  # one: it holds both files in memory
             require_same_vocabulary(data_args, config)
         train, selection, final = open_splits(data_args, args.seed, canvas)
 
     judged = pairs_of(selection)
     if args.load_best_model_at_end and judged is not None and next(iter(judged), None) is None:
         raise ValueError(
-            "`load_best_model_at_end` chooses by photos without a single annotation: set aside more of those to learn "
-            "from (`selection_images`), name another `eval_split`, or switch it off."
+            "`load_best_model_at_end` chooses by photos without a single annotation: set aside more training "
+            "photos (`selection_images`), name another `eval_split`, or switch it off."
         )
     if data_args.keep_in_memory:
         train = keep_in_memory(train, num_workers=torch.get_num_threads())

@@ -66,7 +66,7 @@ def _font_file(characters: frozenset[str]) -> str:
     return best
 
 
-@lru_cache(maxsize=1)
+@cache
 def _font_files() -> tuple[str, ...]:
     """matplotlib's own font first, which has Latin, Greek, Cyrillic and Arabic letters; then the installed ones."""
     from matplotlib import font_manager

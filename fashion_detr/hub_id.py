@@ -7,10 +7,10 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def is_hub_id(name: str) -> bool:
-    """An id is `owner/name`, where no folder `owner` is here."""
+    """Whether it is `owner/name`, and there is no folder `owner` here."""
     return _HUB_ID.fullmatch(name) is not None and not Path(name).parent.exists()
 
 
 def unlike_hub_id(name: str) -> str:
-    """A folder `owner/name` as `./owner/name`: no id to anybody, even where there is no such folder."""
+    """`./owner/name` for a folder `owner/name`, so that nobody takes it for an id, not even on another machine."""
     return f"./{name}" if _HUB_ID.fullmatch(name) and Path(name).is_dir() else name

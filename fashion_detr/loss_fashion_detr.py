@@ -6,7 +6,7 @@ the masks of the internal attention are supervised as well, or nothing would tea
 dice (section 3.4 names both), each under a weight of its own.
 
 Everything is computed in float32, whatever the autocast. Mask logits become float32 where they are used and not before:
-at the end of the loss, a training step needs more memory than ever else.
+at the end of the loss, a training step needs more memory than at any other point.
 """
 
 import torch
@@ -119,9 +119,11 @@ class FashionDetrLoss(nn.Module):
     | term | reduction |
     |---|---|
     | `class` | focal, summed over queries and classes, divided by the number of instances |
-    | `mask` | focal, mean over the image's pixels, summed over matched instances, divided by their number |
-    | `dice` | 1 - dice with squared areas (V-Net), summed over matched instances, divided by their number |
-    | `attribute` | binary cross-entropy of matched instances, summed, divided by their number and by the root of A |
+    | `mask` | focal, mean over the image's pixels, summed over matched instances, divided by the number of instances |
+    | `dice` | 1 - dice with squared areas (V-Net), summed and divided likewise |
+    | `attribute` | binary cross-entropy, summed and divided likewise, and divided by the root of A |
+
+    The number of instances counts unmatched ones too (where there are fewer queries), and is the mean over processes.
 
     The paper does not say how the A attributes of an instance are reduced. Their sum, even divided by the positive
     labels, was two thirds of the whole loss in training on synthetic ensembles; their mean would dilute the two or

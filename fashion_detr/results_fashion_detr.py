@@ -194,7 +194,7 @@ class FashionResult(list):
     # --- layers -------------------------------------------------------------------------------------------------------
 
     def children(self, position: int) -> list[int]:
-        """The positions of the parts that an object carries, best first."""
+        """The positions of the parts that an object carries, in the order of the list."""
         position = self._checked(position)
         return [part for part, entry in enumerate(self) if entry["parent"] == position]
 
@@ -203,8 +203,8 @@ class FashionResult(list):
         The objects with their parts below them.
 
         Returns:
-            A `dict` for every object without a parent, best first: its position as `index`, its `label`, and
-            `children`, the same for its parts.
+            A `dict` for every object without a parent, in the order of the list: its position as `index`, its `label`,
+            and `children`, the same for its parts.
         """
 
         def branch(position: int) -> dict[str, Any]:

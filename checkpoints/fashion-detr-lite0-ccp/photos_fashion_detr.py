@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-try:  # HEIC, the format of iPhones, which Pillow reads no more than any other HEVC
+try:  # HEIC, the format of iPhones, which Pillow cannot read
     import pi_heif
 except ImportError:
     HEIC_NEEDS = " HEIC, the format of iPhones, needs `pip install pi-heif`."
@@ -23,8 +23,8 @@ UNKNOWN_FORMAT = (
 
 ORIENTATION = Base.Orientation.value
 
-# A file of some kilobytes can hold an image that fills the memory, so one that says of itself to have more pixels is
-# not decoded. The largest sensors in wide use, of phones and of medium format cameras, have 108 million.
+# A file of some kilobytes can hold an image that fills the memory, so one whose header declares more pixels is not
+# decoded. The largest sensors in wide use, of phones and of medium format cameras, have 108 million.
 MAX_PIXELS = 120_000_000
 # The same of a server: as many pixels in the largest common format, 16-bit RGBA, have 960 MB.
 MAX_FETCHED_BYTES = 960_000_000

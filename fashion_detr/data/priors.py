@@ -38,7 +38,8 @@ def pairs_of(examples: Sequence[Example]) -> Iterable[tuple[int, Sequence[int]]]
     if isinstance(examples, FashionpediaExamples):
         return row_pairs(examples.rows, indices)
     if isinstance(examples, list):
-        annotations = (annotation for example in examples for annotation in example["annotations"])
+        chosen = examples if indices is None else (examples[index] for index in indices)
+        annotations = (annotation for example in chosen for annotation in example["annotations"])
         return ((one["category_id"], one["attribute_ids"]) for one in annotations if not is_crowd(one))
     return None
 

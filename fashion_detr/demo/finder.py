@@ -23,7 +23,7 @@ class Settings:
 
     Attributes:
         threshold: Least score of an object.
-        mask_threshold: Probability from which a pixel belongs to a mask.
+        mask_threshold: Probability above which a pixel belongs to a mask.
         attribute_threshold: Least probability of an attribute; `None` = the model's own.
     """
 

@@ -144,7 +144,7 @@ def _ious(
 
 
 def _mask_areas(instances: Sequence[Instance]) -> np.ndarray:
-    """One by one: of a list pycocotools counts the masks in 8 bits, so 256 of them are too many."""
+    """One at a time: pycocotools counts the masks of a list in 8 bits, which 256 of them overflow."""
     return np.array([coco_mask.area(instance.rle) for instance in instances], dtype=np.float64)
 
 
@@ -232,7 +232,7 @@ def _covered_shares(truths: Sequence[Instance], areas: np.ndarray) -> np.ndarray
         in_boxes = coco_mask.iou(
             [whole], [_box_rle(boxes[number], height, width) for number in alone], [True] * len(alone)
         )
-        of_all = np.rint(in_boxes[0] * float(coco_mask.area(whole)))  # pixels: rounded, none is less than none
+        of_all = np.rint(in_boxes[0] * float(coco_mask.area(whole)))  # whole pixels, so that no share is negative
         shares[alone] = (of_all - areas[alone]) / box_areas[alone]
     for number in np.flatnonzero(hidden & carried.any(axis=1)).tolist():
         others = [rles[other] for other in np.flatnonzero(hides[number]).tolist()]

@@ -198,9 +198,9 @@ class FashionTrainingArguments(TrainingArguments):
         # The columns are the prepared sample, and the labels are three lists of tensors.
         self.remove_unused_columns = False
         self.label_names = ["mask_labels", "class_labels", "attribute_labels"]
-        # FashionTrainer counts the instances of all processes, for which the Trainer then makes up.
+        # FashionTrainer divides by the instances of all processes; with this the Trainer scales the loss accordingly.
         self.average_tokens_across_devices = True
-        # Without an accelerator transformers wants to be told so before it allows mixed precision.
+        # On a CPU transformers allows mixed precision only with `use_cpu`.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.use_cpu and self.bf16 and torch.backends.cpu.get_cpu_capability() in CAPABILITIES_WITHOUT_BF16:
             logger.warning(

@@ -45,7 +45,7 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averaged weights for as long. Within itself it changes nothing."""
+        """The model has the averaged weights inside the block; blocks inside of it change nothing."""
         if self._is_in_place:
             yield
             return
