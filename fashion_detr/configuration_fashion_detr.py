@@ -1,6 +1,7 @@
 """Configuration of Fashion DETR: architecture, loss, and the only place where label names live."""
 
 import math
+import sys
 from numbers import Integral, Real
 
 from huggingface_hub.dataclasses import strict
@@ -51,7 +52,7 @@ class FashionDetrConfig(PreTrainedConfig):
         dropout (`float`, *optional*, defaults to 0.1):
             Share, 0 to below 1, of what the decoder's attentions and feed-forward networks yield that training drops.
         evidence_dropout (`float`, *optional*, defaults to 0.5):
-            Share, 0 to below 1, of the instances whose attributes training tells without the features under the mask.
+            Probability, 0 to below 1, that training hides the features under an instance's mask from its attributes.
         internal_attention (`bool`, *optional*, defaults to `True`):
             Attention of a query to the pixels inside its previous mask, at several scales. `False` is for ablation.
         external_attention (`bool`, *optional*, defaults to `True`):
@@ -173,7 +174,6 @@ class FashionDetrConfig(PreTrainedConfig):
             self.attribute_supercategories = self.attribute_supercategories or [group for _, _, group in ATTRIBUTES]
         super().__post_init__(**kwargs)
 
-        self.id2label = _with_integer_keys("id2label", self.id2label)
         self.label2id = {name: index for index, name in self.id2label.items()}
         self.id2attribute = _with_integer_keys("id2attribute", self.id2attribute)
         self.category_attributes = _with_integer_keys("category_attributes", self.category_attributes)
@@ -378,5 +378,19 @@ def _timm_backbone_config(name: str) -> TimmBackboneConfig:
     deepest = dict(zip(reductions, features.feature_info.out_indices))
     return TimmBackboneConfig(backbone=name, out_indices=[deepest[reduction] for reduction in REDUCTIONS])
 
+
+def make_findable(module_name: str) -> None:
+    """
+    Sets a module as an attribute of its package, as an import does and transformers' loader of remote code does not.
+
+    Without it what pickles classes by their names finds none of them: `datasets`, which hashes what `Dataset.map` is
+    given, would follow all that they refer to without an end.
+    """
+    package, _, name = module_name.rpartition(".")
+    if package in sys.modules:
+        setattr(sys.modules[package], name, sys.modules[module_name])
+
+
+make_findable(__name__)
 
 __all__ = ["FashionDetrConfig"]

@@ -14,7 +14,7 @@ from transformers.image_processing_base import BatchFeature
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
 from transformers.utils import logging
 
-from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig, vocabulary_of
+from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig, make_findable, vocabulary_of
 from .masks_fashion_detr import decode_segmentation, encode_mask, full_size_masks, is_crowd, logit, mask_box
 from .ontology_fashion_detr import PART_OF
 from .photos_fashion_detr import open_image, to_rgb
@@ -30,7 +30,7 @@ PARENT_CONTAINMENT = 0.5
 # "Optimal Thresholding of Classifiers to Maximize F1 Measure", 2014): 0.5 would suit a perfect model alone.
 ATTRIBUTE_THRESHOLD = 0.3
 
-# They hold 16-bit values where 8 bits are not enough for what is found.
+# Integers of these types count as 16-bit if any value is above 255, else as 8-bit.
 WIDE_INTEGERS = (
     *(np.int16, np.int32, np.int64, np.uint32, np.uint64),
     *(torch.int16, torch.int32, torch.int64, torch.uint32, torch.uint64),
@@ -60,7 +60,6 @@ class FashionDetrImageProcessor(TorchvisionBackend):
     image_mean = IMAGENET_DEFAULT_MEAN
     image_std = IMAGENET_DEFAULT_STD
     size = {"height": 1024, "width": 1024}
-    default_to_square = True
     do_resize = True
     do_rescale = True
     do_normalize = True
@@ -94,24 +93,18 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             ValueError: an unreadable image, an unknown id, a mask of another size than its image, a broken polygon.
             FileNotFoundError: a path that leads nowhere.
         """
-        if annotations is not None and isinstance(annotations, dict):
+        if isinstance(annotations, dict):
             annotations = [annotations]
         return super().preprocess(images, annotations, config, **kwargs)
 
     def _preprocess_image_like_inputs(self, images, annotations, config, **kwargs) -> BatchFeature:
-        return_tensors = kwargs.pop("return_tensors", None)
         if not all((whole_number(side) or 0) > 0 for side in (kwargs["size"].height, kwargs["size"].width)):
             raise ValueError(
                 "`size` has to give the canvas as 'height' and 'width', whole numbers of pixels from 1 on, found "
                 f"{dict(kwargs['size'])}."
             )
-        images = self._prepare_image_like_inputs(
-            images,
-            do_convert_rgb=kwargs["do_convert_rgb"],
-            input_data_format=kwargs.get("input_data_format"),
-            device=kwargs.get("device"),
-        )
-        batch = self._preprocess(images, return_tensors=return_tensors, **kwargs)
+        images = self._prepare_image_like_inputs(images, **kwargs)
+        batch = self._preprocess(images, **kwargs)
         if annotations is not None:
             if len(annotations) != len(images):
                 raise ValueError(f"One annotation an image is needed: {len(images)} images, {len(annotations)} given.")
@@ -268,7 +261,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             attribute_threshold (`float`, *optional*):
                 Least probability of an attribute; by default the configuration's `attribute_thresholds`, else 0.3.
             mask_threshold (`float`, *optional*, defaults to 0.5):
-                Probability from which a pixel belongs to the mask.
+                Probability above which a pixel belongs to the mask.
             top_k (`int`, *optional*, defaults to 100):
                 The largest number of objects a photo.
 
@@ -282,6 +275,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             ValueError: a threshold that is no number in 0..1 (for `mask_threshold` without the two ends), a `top_k`
                 that is no whole number from 1 on, a vocabulary of another size, or not one target size an image.
         """
+        _check_outputs(outputs)
         _check_fraction("threshold", threshold)
         _check_top_k(top_k)
         _check_fraction("mask_threshold", mask_threshold, with_ends=False)
@@ -340,12 +334,13 @@ class FashionDetrImageProcessor(TorchvisionBackend):
 
         Returns:
             A `dict` an image: `segmentation`, `(height, width)` int32 with the segment's id in every pixel (-1 = none,
-            small instances above large ones), or `(n, height, width)` bool with `return_binary_maps`; and
-            `segments_info`, one `dict` a segment with `id`, `label_id`, `was_fused`, `score`.
+            small instances above large ones), or with `return_binary_maps`, where there is any, `(n, height, width)`
+            bool; and `segments_info`, one `dict` a segment with `id`, `label_id`, `was_fused`, `score`.
 
         Raises:
             ValueError: as `post_process_fashion`; also an `overlap_mask_area_threshold` that is no number in 0..1.
         """
+        _check_outputs(outputs)
         _check_fraction("overlap_mask_area_threshold", overlap_mask_area_threshold)
         results = []
         objects_of_images = self.post_process_fashion(
@@ -363,7 +358,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             ]
             if return_binary_maps:
                 masks = [entry["mask"] for entry in objects]
-                segmentation = torch.stack(masks) if masks else torch.zeros(0, *objects.image_size, dtype=torch.bool)
+                nothing = torch.full(objects.image_size, -1, dtype=torch.int32)  # as transformers' own models have it
+                segmentation = torch.stack(masks) if masks else nothing
             else:
                 segmentation, kept = _flatten(objects, overlap_mask_area_threshold)
                 segments = [segments[number] for number in kept]
@@ -398,6 +394,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         Raises:
             ValueError: as `post_process_fashion`.
         """
+        _check_outputs(outputs)
         _check_top_k(top_k)
         config = vocabulary_of(config)
         attribute_ids = np.asarray(config.attribute_ids)
@@ -488,6 +485,17 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return sizes
 
 
+def _check_outputs(outputs) -> None:
+    names = ("class_queries_logits", "masks_queries_logits", "attribute_queries_logits", "valid_sizes")
+    lacking = [name for name in names if not isinstance(getattr(outputs, name, None), torch.Tensor)]
+    if lacking:
+        raise ValueError(
+            f"Post-processing needs what the model returns, with the tensors {', '.join(names)}; found "
+            f"{type(outputs).__name__} without {', '.join(lacking)}. Arrays become tensors by `torch.from_numpy`, and "
+            "`return_dict=False` leaves the names out."
+        )
+
+
 def _is_turned(size: tuple[int, int], valid_size: list[int]) -> bool:
     """Whether two (height, width) are clearly portrait and landscape; small sides are rounded."""
     ratios = [height / width for height, width in (size, valid_size)]
@@ -498,7 +506,8 @@ def decode_instances(
     annotation: dict[str, Any], image_size: Sequence[int]
 ) -> tuple[list[dict[str, Any]], torch.Tensor]:
     """
-    What one image has to teach: its annotations but the crowds, and their masks `(n, H, W)`, float32 in 0..1.
+    What one image has to teach: its annotations but crowds and masks without a pixel, which augmentation leaves of
+    what it cuts off, and their masks `(n, H, W)`, float32 in 0..1.
 
     Raises what `decode_segmentation` raises, with the annotation and the image named.
     """
@@ -517,7 +526,10 @@ def decode_instances(
         if "segmentation" not in instance:
             raise ValueError(f"There is no 'segmentation' in {where}.")
         masks[row] = torch.from_numpy(decode_segmentation(instance["segmentation"], image_size, where))
-    return instances, masks
+    seen = masks.flatten(1).any(dim=1)
+    if seen.all():
+        return instances, masks
+    return [instance for instance, is_seen in zip(instances, seen.tolist()) if is_seen], masks[seen]
 
 
 def instance_labels(
@@ -644,8 +656,8 @@ def _parents(labels: list[str], masks: torch.Tensor) -> list[int | None]:
 
 def _flatten(objects: FashionResult, least_visible: float) -> tuple[torch.Tensor, list[int]]:
     """
-    One map of the objects, small ones above large ones, and which of them are in it: those of which more than the share
-    `least_visible` can be seen when all are. What was below an instance that is left out shows again.
+    One map, small objects above large ones, and the positions of the objects in it: those of which more than the share
+    `least_visible` stays visible when all are drawn. What lay below one that is left out shows again.
     """
     order = objects.layers("size")
     label_map = objects.to_label_map(order)
@@ -664,5 +676,7 @@ def _nameless(outputs) -> FashionDetrConfig:
         id2attribute={index: str(index) for index in range(outputs.attribute_queries_logits.shape[-1])},
     )
 
+
+make_findable(__name__)
 
 __all__ = ["FashionDetrImageProcessor"]

@@ -64,7 +64,7 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     counts = np.array([height * width])
     if mask.any():
         left, top, right, bottom = mask_box(mask)
-        inside = mask[top:bottom, left:right] != 0
+        inside = mask[top:bottom, left:right]
         # Where a column changes, from above its first row to below its last. Runs go on from the bottom of a column to
         # the top of the next one: what ends there and begins there is no change, and occurs twice.
         changes = np.empty((bottom - top + 1, right - left), dtype=bool)
@@ -223,7 +223,8 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
             f"The mask of {where} has to be polygons, run lengths or an array, found {type(segmentation).__name__}."
         )
     polygons = [polygon.tolist() for polygon in enclosing_polygons(segmentation, image_size, where)]
-    _require_pycocotools()
+    if coco_mask is None:
+        raise ImportError("Masks as polygons need pycocotools: `pip install pycocotools`.")
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(np.float32)
 
 
@@ -261,11 +262,6 @@ def enclosing_polygons(segmentation: list, image_size: Sequence[int], where: str
             found = reprlib.repr(polygon.tolist())
             raise ValueError(f"A polygon of {where} has coordinates beyond {LARGEST_SIDE} pixels, or none: {found}.")
     return large
-
-
-def _require_pycocotools() -> None:
-    if coco_mask is None:
-        raise ImportError("Masks as polygons need pycocotools: `pip install pycocotools`.")
 
 
 def _check_size(found: tuple, expected: tuple[int, int], where: str) -> None:

@@ -262,6 +262,12 @@ def test_polygons_of_a_tiny_photo_are_no_rows():
     assert batch.mask_labels[0][0, 0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
+def test_what_augmentation_cut_off_is_not_learnt():
+    cut_off = annotate(category_id=3, segmentation=np.zeros((30, 50)))["annotations"]
+    batch = processor()(pixels(), annotations={"annotations": cut_off + annotate()["annotations"] + cut_off})
+    assert len(batch.mask_labels[0]) == 1 and batch.class_labels[0].tolist() == [9]
+
+
 def test_numbers_of_other_libraries_are_ids():
     plain = processor()(pixels(), annotations=annotate())
     ids = {"category_id": torch.tensor(annotate()["annotations"][0]["category_id"])}
@@ -340,6 +346,17 @@ def test_overlapping_garments_come_back_whole():
     assert coat["attributes"][0]["name"] == CONFIG.id2attribute[1]
     assert coat["attributes"][0]["supercategory"] == CONFIG.attribute_supercategories[1]
     assert coat["attributes"][0]["score"] == pytest.approx(torch.tensor(3.0).sigmoid().item())
+
+
+def test_half_an_output_is_refused():
+    whole = outfit_outputs()
+    half = FashionDetrForInstanceSegmentationOutput(
+        class_queries_logits=whole.class_queries_logits, masks_queries_logits=whole.masks_queries_logits.numpy()
+    )
+    lacking = "masks_queries_logits, attribute_queries_logits, valid_sizes"
+    for name in ("post_process_fashion", "post_process_instance_segmentation", "post_process_coco"):
+        with pytest.raises(ValueError, match=f"Output without {lacking}"):
+            getattr(FashionDetrImageProcessor(), name)(half, target_sizes=[PHOTO])
 
 
 def test_a_mask_between_two_pixels_takes_no_place():
@@ -506,7 +523,7 @@ def test_instance_segmentation_contract():
     nothing = run(threshold=0.9999)
     assert nothing["segments_info"] == [] and (nothing["segmentation"] == -1).all()
     assert nothing["segmentation"].shape == PHOTO
-    assert run(threshold=0.9999, return_binary_maps=True)["segmentation"].shape == (0, *PHOTO)
+    assert torch.equal(run(threshold=0.9999, return_binary_maps=True)["segmentation"], nothing["segmentation"])
 
 
 def test_logits_beyond_the_photo_do_not_matter():

@@ -31,6 +31,7 @@ LOAD_AND_SAVE_AGAIN = (
     + """
 import copy
 import torch
+from datasets.fingerprint import Hasher
 from PIL import Image
 from transformers import (
     AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageSegmentation, AutoModelForInstanceSegmentation, pipeline
@@ -57,6 +58,7 @@ model.save_pretrained(second)
 processor.save_pretrained(second)
 segment = pipeline("image-segmentation", model=first, trust_remote_code=True)
 found["pipeline"] = segment(photo, threshold=0.0, mask_threshold=0.5, overlap_mask_area_threshold=0.0)
+Hasher.hash(segment)  # as `Dataset.map` does with what its function uses
 torch.save(found, report)
 """
 )

@@ -26,7 +26,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .configuration_fashion_detr import REDUCTIONS, FashionDetrConfig
+from .configuration_fashion_detr import REDUCTIONS, FashionDetrConfig, make_findable
 from .loss_fashion_detr import FashionDetrLoss, halve
 
 # Sigmoid outputs start at this probability, so that the many negatives do not drown the first steps
@@ -47,7 +47,7 @@ LEAST_SHARE = (REDUCTIONS[0] / REDUCTIONS[-1]) ** 2
 # shortest, an eighth of the side, tells hems apart that differ by a few hundredths of it.
 OCTAVES = 5
 
-# By the type of backbone, the norm behind its last stage: it makes the pooled output, which a backbone has no use for.
+# By the type of backbone, the norm after its last stage. Only the pooled output uses it, so it would get no gradient.
 UNUSED_NORMS = {"bit": "bit.norm", "maskformer-swin": "model.layernorm", "swin": "swin.layernorm"}
 
 
@@ -168,7 +168,7 @@ def upsample_to(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 class FashionDetrFeaturePyramid(nn.Module):
     """
-    Layered features F_i: 1x1 laterals, top-down sums and one 3x3 convolution a level, each followed by a norm.
+    Layered features F_i: 1x1 laterals, top-down sums, then at every level a 3x3 convolution and a layer norm.
 
     At stride 4 the 3x3 convolution is depthwise: a full one would cost a third of the whole neck and decoder, and the
     fusion mixes the channels anyway. The sine code of the coarsest level travels down to all, so that the fused
@@ -494,12 +494,12 @@ class FashionDetrAttributeStream(nn.Module):
     """
     Multi-Layer Rendering, eq. 2: the features of every level under the mask, modulated by the attribute query.
 
-    The paper prints the mask of the stage before, P^(j-1); here it is P^j, the newest and best one. Beside what lies
-    under the mask stands where it lies: a length is where a hem ends on its wearer, and means know no edges. All stages
-    share the weights, which leaves room in the budget for the convolutions before F_f.
+    The paper prints the mask of the stage before, P^(j-1); here it is P^j, the newest and best one. The
+    mask's position is read too: a length depends on where a hem ends on its wearer, which pooled means cannot tell. All
+    stages share the weights, which leaves room in the budget for the convolutions before F_f.
 
-    Training withholds the features from some instances, in all stages: photos that are known by heart tell every
-    attribute by their features, and nothing would teach to read where a mask lies.
+    Training withholds the features from some instances, in all stages: on memorised photos the features alone give
+    every attribute away, so the model would never learn to read the position.
     """
 
     def __init__(self, config: FashionDetrConfig):
@@ -731,7 +731,7 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         self.train()
 
     def train(self, mode: bool = True):
-        """Also fixes what does not learn: loading a checkpoint makes every parameter trainable again."""
+        """Also freezes again what must not learn: loading a checkpoint makes every parameter trainable."""
         super().train(mode)
         if self.config.freeze_backbone_batch_norm:
             freeze_batch_norm(self.backbone)
@@ -963,8 +963,8 @@ class PaddedConv2d(nn.Conv2d):
     Convolution of maps whose sides are multiples of its stride, with TensorFlow's padding: an odd pixel comes last.
 
     timm's own, `Conv2dSame`, works the padding out from the size of every input. Here all canvases consist of whole
-    cells, so that it never changes, and only so can a model be exported whose canvas is left open: to
-    multiples of the largest stride, if the example's sides are such.
+    cells, so the padding is constant, and only then can a model be exported with an open canvas: to multiples of the
+    largest stride, if the example's sides are such.
     """
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -1023,5 +1023,7 @@ def _check_feature_maps(feature_maps: tuple[torch.Tensor, ...], canvas_size: tor
             "`out_indices` of `backbone_config`."
         )
 
+
+make_findable(__name__)
 
 __all__ = ["FashionDetrForInstanceSegmentation", "FashionDetrModel", "FashionDetrPreTrainedModel"]

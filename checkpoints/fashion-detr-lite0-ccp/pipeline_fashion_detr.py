@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 from transformers import ImageSegmentationPipeline
 
-from .configuration_fashion_detr import FashionDetrConfig
+from .configuration_fashion_detr import FashionDetrConfig, make_findable
 from .photos_fashion_detr import open_image, to_rgb
 from .results_fashion_detr import mask_image
 
@@ -75,7 +75,7 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
             threshold (`float`, *optional*, defaults to 0.5):
                 Least score: class probability times the IoU that the mask can be expected to have.
             mask_threshold (`float`, *optional*, defaults to 0.5):
-                Probability from which a pixel belongs to the mask.
+                Probability above which a pixel belongs to the mask.
             attribute_threshold (`float`, *optional*):
                 Least probability of an attribute; by default the configuration's `attribute_thresholds`, else 0.3.
             top_k (`int`, *optional*, defaults to 100):
@@ -174,5 +174,7 @@ def _open_photo(source, timeout: float | None) -> Image.Image:
             raise
         raise ValueError(f"There is no file {source[:60]!r}. As base64 text: {error}") from error
 
+
+make_findable(__name__)
 
 __all__ = ["CUSTOM_PIPELINES", "FashionDetrPipeline"]
