@@ -420,7 +420,7 @@ def scenes(draw: st.DrawFn) -> Scene:
     return scene
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(scene=scenes())
 def test_every_number_equals_the_official_one_on_drawn_scenes(
     scene: Scene, official_evaluator: types.ModuleType

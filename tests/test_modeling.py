@@ -391,8 +391,7 @@ def test_inference_compiles_as_one_graph(tiny_model):
     assert largest_difference(tiny_model(*inputs), compiled(*inputs)) < 1e-5
 
 
-def test_inference_exports_with_batch_and_canvas_left_open(tiny_config):
-    tiny_model = build(tiny_config(decoder_layers=1))  # two take twice as long
+def test_inference_exports_with_batch_and_canvas_left_open(tiny_model):
     batch, rows, columns = (torch.export.Dim(name, min=2, max=40) for name in ("batch", "rows", "columns"))
     shapes = {0: batch, 2: 32 * rows, 3: 32 * columns}, {0: batch, 1: 32 * rows, 2: 32 * columns}
     inputs = (photos(), mask_of([(41, 96), (64, 50)], 64, 96))
