@@ -356,10 +356,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 {"id": number, "label_id": entry["label_id"], "was_fused": False, "score": entry["score"]}
                 for number, entry in enumerate(objects)
             ]
-            if return_binary_maps:
-                masks = [entry["mask"] for entry in objects]
-                nothing = torch.full(objects.image_size, -1, dtype=torch.int32)  # as transformers' own models have it
-                segmentation = torch.stack(masks) if masks else nothing
+            if return_binary_maps and objects:  # of nothing transformers' own models return the flat map
+                segmentation = torch.stack([entry["mask"] for entry in objects])
             else:
                 segmentation, kept = _flatten(objects, overlap_mask_area_threshold)
                 segments = [segments[number] for number in kept]

@@ -494,9 +494,9 @@ class FashionDetrAttributeStream(nn.Module):
     """
     Multi-Layer Rendering, eq. 2: the features of every level under the mask, modulated by the attribute query.
 
-    The paper prints the mask of the stage before, P^(j-1); here it is P^j, the newest and best one. The
-    mask's position is read too: a length depends on where a hem ends on its wearer, which pooled means cannot tell. All
-    stages share the weights, which leaves room in the budget for the convolutions before F_f.
+    The paper prints the mask of the stage before, P^(j-1); here it is P^j, the newest and best one. The mask's
+    position is read too: a length depends on where a hem ends on its wearer, which pooled means cannot tell. All stages
+    share the weights, which leaves room in the budget for the convolutions before F_f.
 
     Training withholds the features from some instances, in all stages: on memorised photos the features alone give
     every attribute away, so the model would never learn to read the position.
