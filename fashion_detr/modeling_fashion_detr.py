@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -24,10 +25,12 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .configuration_fashion_detr import REDUCTIONS, FashionDetrConfig, make_findable
 from .loss_fashion_detr import FashionDetrLoss, halve
+
+logger = logging.get_logger(__name__)
 
 # Sigmoid outputs start at this probability, so that the many negatives do not drown the first steps
 # (Lin et al., "Focal Loss for Dense Object Detection", section 4.1).
@@ -73,6 +76,13 @@ class FashionDetrModelOutput(ModelOutput):
             What every stage made, first to last.
         hidden_states (`tuple` of `torch.FloatTensor` of shape `(B, N, d)`, *optional*):
             Queries before the first and after every stage; with `output_hidden_states=True`.
+        attentions (`tuple` of `torch.FloatTensor` of shape `(B, heads, N, N)`, *optional*):
+            How much every query looks at every instance, a stage's external attention each; with
+            `output_attentions=True`.
+        cross_attentions (`tuple` of `torch.FloatTensor` of shape `(B, heads, N, S)`, *optional*):
+            How much every query looks at every pixel, a stage's internal attention each; with
+            `output_attentions=True`. S counts the pixels of strides 8, 16 and 32, one after the other and each row by
+            row; the weights of a query sum to 1 over all of them.
     """
 
     query_hidden_states: torch.FloatTensor | None = None
@@ -83,6 +93,8 @@ class FashionDetrModelOutput(ModelOutput):
     initial_masks_queries_logits: torch.FloatTensor | None = None
     stage_states: tuple | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass
@@ -110,6 +122,8 @@ class FashionDetrForInstanceSegmentationOutput(ModelOutput):
             One embedding an instance, for retrieval.
         hidden_states (`tuple` of `torch.FloatTensor` of shape `(B, N, d)`, *optional*):
             Queries before the first and after every stage; with `output_hidden_states=True`.
+        attentions, cross_attentions (`tuple` of `torch.FloatTensor`, *optional*):
+            As in [`FashionDetrModelOutput`]; with `output_attentions=True`.
     """
 
     loss: torch.FloatTensor | None = None
@@ -121,6 +135,8 @@ class FashionDetrForInstanceSegmentationOutput(ModelOutput):
     valid_sizes: torch.LongTensor | None = None
     query_hidden_states: torch.FloatTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    cross_attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass
@@ -128,6 +144,7 @@ class DecoderStageOutput(ModelOutput):
     """
     What one stage makes: queries Q^j and A^j `(B, N, d)`, mask logits P' (`internal_masks`, `(B, N, H/8, W/8)`) and P^j
     (`masks`, `(B, N, H/4, W/4)`), and `regions`, where the next stage looks: the probabilities of P^j from stride 8 on.
+    `attentions` and `cross_attentions` are this stage's of [`FashionDetrModelOutput`], where they are asked for.
     """
 
     queries: torch.FloatTensor | None = None
@@ -135,6 +152,8 @@ class DecoderStageOutput(ModelOutput):
     internal_masks: torch.FloatTensor | None = None
     masks: torch.FloatTensor | None = None
     regions: list[torch.FloatTensor] | None = None
+    attentions: torch.FloatTensor | None = None
+    cross_attentions: torch.FloatTensor | None = None
 
 
 class PriorLinear(nn.Linear):
@@ -287,9 +306,10 @@ class FashionDetrAttention(nn.Module):
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
-        Attention without input and output projection: query, key, value `(B, heads, L, C)` -> `(B, L, d)`.
+        Attention without input and output projection: query, key, value `(B, heads, L, C)` -> `(B, L, d)`, and the
+        weights `(B, heads, L, keys)`, which the implementation "eager" alone tells.
 
         `bias` `(B, 1, L, keys)` float32 is added to the scores.
         """
@@ -298,8 +318,8 @@ class FashionDetrAttention(nn.Module):
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
-        output, _ = attention(self, query, key, value, bias, scaling=self.scaling)
-        return output.flatten(-2)
+        output, weights = attention(self, query, key, value, bias, scaling=self.scaling)
+        return output.flatten(-2), weights
 
 
 def split_heads(tokens: torch.Tensor, num_heads: int) -> torch.Tensor:
@@ -325,12 +345,16 @@ class FashionDetrInternalAttention(FashionDetrAttention):
         keys: list[torch.Tensor],
         values: list[torch.Tensor],
         biases: list[torch.Tensor],
-    ) -> torch.Tensor:
+        output_attentions: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Returns what is read, `(B, N, d)`, and, where asked for, the weights of all pixels `(B, heads, N, S)`."""
         query = split_heads(self.q_proj(queries), self.num_heads)
-        answers = [self.attend(query, *level) for level in zip(keys, values, biases)]
-        gate = self.gate(queries).softmax(dim=-1)
-        merged = sum(gate[..., level, None] * answer for level, answer in enumerate(answers))
-        return self.dropout(self.o_proj(merged))
+        answers, weights = zip(*[self.attend(query, *level) for level in zip(keys, values, biases)])
+        shares = self.gate(queries).softmax(dim=-1).unbind(dim=-1)
+        merged = sum(share[..., None] * answer for share, answer in zip(shares, answers))
+        if output_attentions:
+            weights = torch.cat([share[:, None, :, None] * level for share, level in zip(shares, weights)], dim=-1)
+        return self.dropout(self.o_proj(merged)), weights if output_attentions else None
 
 
 class FashionDetrInstanceAttention(FashionDetrAttention):
@@ -347,12 +371,13 @@ class FashionDetrInstanceAttention(FashionDetrAttention):
         self.k_proj = nn.Linear(config.d_model, config.d_model)
         self.v_proj = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, queries: torch.Tensor, instances: torch.Tensor) -> torch.Tensor:
+    def forward(self, queries: torch.Tensor, instances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         query, key, value = (
             split_heads(projected, self.num_heads)
             for projected in (self.q_proj(queries), self.k_proj(instances), self.v_proj(instances))
         )
-        return self.dropout(self.o_proj(self.attend(query, key, value)))
+        answer, weights = self.attend(query, key, value)
+        return self.dropout(self.o_proj(answer)), weights
 
 
 class FashionDetrFeedForward(nn.Sequential):
@@ -529,7 +554,7 @@ class FashionDetrAttributeStream(nn.Module):
         if evidence_kept is not None:
             evidence = evidence * evidence_kept
         hidden = self.render_norm(attribute_queries + self.render_proj(evidence) + self.box_code(edges, dtype))
-        hidden = self.attribute_norm(hidden + self.attribute_attention(hidden, hidden))
+        hidden = self.attribute_norm(hidden + self.attribute_attention(hidden, hidden)[0])
         return self.attribute_feed_forward_norm(hidden + self.attribute_feed_forward(hidden))
 
 
@@ -557,9 +582,14 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
         memory: FashionDetrMemory,
         mask_head: Callable[..., torch.Tensor],
         attribute_stream: Callable[..., torch.Tensor],
+        output_attentions: bool = False,
     ) -> DecoderStageOutput:
+        attentions, cross_attentions = None, None
         if self.config.internal_attention:
-            attended = self.internal_attention(queries, memory.keys, memory.values, region_biases(regions, memory))
+            biases = region_biases(regions, memory)
+            attended, cross_attentions = self.internal_attention(
+                queries, memory.keys, memory.values, biases, output_attentions
+            )
             queries = self.internal_norm(queries + attended)
         internal_masks = mask_logits(mask_head(queries), memory.coarse)
 
@@ -568,7 +598,8 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
             instances = pool_under(inside, memory.coarse)
             # Regions alone are the same for two queries with one mask, and neither could give way to the other.
             instances = queries + instances.to(queries.dtype)
-            queries = self.external_norm(queries + self.external_attention(queries, instances))
+            attended, attentions = self.external_attention(queries, instances)
+            queries = self.external_norm(queries + attended)
         queries = self.feed_forward_norm(queries + self.feed_forward(queries))
         masks = mask_logits(mask_head(queries), memory.fused)
 
@@ -586,6 +617,8 @@ class FashionDetrDecoderStage(GradientCheckpointingLayer):
             internal_masks=internal_masks,
             masks=masks,
             regions=regions[COARSE_LEVEL:],
+            attentions=attentions if output_attentions else None,
+            cross_attentions=cross_attentions,
         )
 
 
@@ -637,13 +670,13 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
 
     def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func=checkpoint, **kwargs):
         # The reentrant kind follows tensors alone, and a stage takes and returns structures of them. It is what torch
-        # takes where its arguments are given without a word about that.
-        if enable and getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant") is not False:
-            raise ValueError(
-                "No gradient would pass the decoder's stages by reentrant checkpointing: leave the arguments of "
-                "checkpointing out, or add `use_reentrant=False`."
+        # takes where arguments are given without a word about that.
+        if enable and getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+            logger.warning_once(
+                "No gradient would pass the decoder's stages by reentrant checkpointing, so they are checkpointed with "
+                "`use_reentrant=False`."
             )
-        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, **kwargs)
+        super()._set_gradient_checkpointing(enable, partial(gradient_checkpointing_func, use_reentrant=False), **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -744,6 +777,7 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         self,
         pixel_values: torch.FloatTensor,
         pixel_mask: torch.LongTensor | None = None,
+        output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         output_initial_masks: bool | None = None,
     ) -> FashionDetrModelOutput:
@@ -753,6 +787,8 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
                 Normalised photos at the top left of the canvas.
             pixel_mask (`torch.LongTensor` of shape `(B, H, W)`, *optional*):
                 1 = image, 0 = padding; without it the whole canvas is image.
+            output_attentions (`bool`, *optional*):
+                Whether to return what every query looks at; the attention implementation "eager" alone tells.
             output_hidden_states (`bool`, *optional*):
                 Whether to return the queries of every stage.
             output_initial_masks (`bool`, *optional*):
@@ -776,12 +812,13 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         if output_initial_masks:
             initial_masks = mask_logits(kernels, memory.fused)
 
+        output_attentions = self._tells_attentions(output_attentions)
         stage_states = []
         # As functions: modules among its arguments would be moved by what loads a stage's weights only when it runs.
         shared = (self.mask_head.__call__, self.attribute_stream.__call__)
         regions = mask_pyramid(mask_logits(kernels, memory.coarse), memory.level_shares[COARSE_LEVEL:])
         for stage in self.stages:
-            state = stage(queries, attribute_queries, regions, memory, *shared)
+            state = stage(queries, attribute_queries, regions, memory, *shared, output_attentions)
             queries, attribute_queries, regions = state.queries, state.attribute_queries, state.regions
             stage_states.append(state)
 
@@ -797,7 +834,20 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
             initial_masks_queries_logits=initial_masks,
             stage_states=tuple(stage_states),
             hidden_states=hidden_states,
+            attentions=_of_stages("attentions", stage_states),
+            cross_attentions=_of_stages("cross_attentions", stage_states),
         )
+
+    def _tells_attentions(self, output_attentions: bool | None) -> bool:
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_attentions and self.config._attn_implementation != "eager":
+            logger.warning_once(
+                f"The attention implementation {self.config._attn_implementation!r} does not tell what it looks at, so "
+                'nothing is returned of it: call `model.set_attn_implementation("eager")` first.'
+            )
+            return False
+        return bool(output_attentions)
 
     def _feature_maps(self, pixel_values: torch.Tensor, level_masks: list[torch.Tensor]) -> list[torch.Tensor]:
         """The backbone's maps of any canvas: some backbones round its sides down, so it is completed to full cells."""
@@ -854,6 +904,12 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         )
 
 
+def _of_stages(name: str, stage_states: list[DecoderStageOutput]) -> tuple[torch.Tensor, ...] | None:
+    """What every stage tells under that name; None if they do not."""
+    told = tuple(state[name] for state in stage_states if state.get(name) is not None)
+    return told or None
+
+
 class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
     """Photo in; every garment, part and accessory out: class, mask and attributes a query."""
 
@@ -876,6 +932,7 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
         class_labels: list[torch.LongTensor] | None = None,
         attribute_labels: list[torch.Tensor] | None = None,
         output_auxiliary_logits: bool | None = None,
+        output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> FashionDetrForInstanceSegmentationOutput:
@@ -893,6 +950,8 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
                 Attributes in {0, 1}.
             output_auxiliary_logits (`bool`, *optional*):
                 Whether to return the earlier predictions too; with labels they always are.
+            output_attentions (`bool`, *optional*):
+                Whether to return what every query looks at; the attention implementation "eager" alone tells.
             output_hidden_states (`bool`, *optional*):
                 Whether to return the queries of every stage.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
@@ -917,6 +976,7 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
         states = self.model(
             pixel_values,
             pixel_mask,
+            output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             output_initial_masks=all_predictions,
             return_dict=True,
@@ -955,6 +1015,8 @@ class FashionDetrForInstanceSegmentation(FashionDetrPreTrainedModel):
             valid_sizes=states.valid_sizes,
             query_hidden_states=states.query_hidden_states,
             hidden_states=states.hidden_states,
+            attentions=states.attentions,
+            cross_attentions=states.cross_attentions,
         )
 
 

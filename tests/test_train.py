@@ -340,7 +340,6 @@ def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script
         ("--optim lion_32bit", "bitsandbytes"),
         ("--lr_scheduler_type cosine_with_min_lr", "min_lr"),
         ("--lr_scheduler_type warmup_stable_decay", "num_decay_steps"),
-        ('--gradient_checkpointing true --gradient_checkpointing_kwargs {"use_reentrant":true}', "use_reentrant=False"),
         ("--dataloader_drop_last true --per_device_train_batch_size 3", "there are 2 images for one of 3"),
         ("--per_device_eval_batch_size 0", "`per_device_eval_batch_size` has to be a whole number from 1 on, found 0"),
         ("--gradient_accumulation_steps 0", "from 1 on, found 0"),
