@@ -244,6 +244,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         attribute_threshold: float | None = None,
         mask_threshold: float = 0.5,
         top_k: int = 100,
+        output_embeddings: bool = False,
     ) -> list[FashionResult]:
         """
         The garments, parts and accessories of every photo, best first; masks keep their overlaps.
@@ -264,6 +265,9 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 Probability above which a pixel belongs to the mask.
             top_k (`int`, *optional*, defaults to 100):
                 The largest number of objects a photo.
+            output_embeddings (`bool`, *optional*, defaults to `False`):
+                Whether every object also has its `embedding`, a float32 tensor `(d,)` on the CPU: the row of
+                `query_hidden_states` that found it.
 
         Returns:
             B [`FashionResult`], lists of `dict`: `label_id` (class index), `label`, `score`, `mask`
@@ -275,7 +279,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
             ValueError: a threshold that is no number in 0..1 (for `mask_threshold` without the two ends), a `top_k`
                 that is no whole number from 1 on, a vocabulary of another size, or not one target size an image.
         """
-        _check_outputs(outputs)
+        _check_outputs(outputs, *(["query_hidden_states"] if output_embeddings else []))
         _check_fraction("threshold", threshold)
         _check_top_k(top_k)
         _check_fraction("mask_threshold", mask_threshold, with_ends=False)
@@ -284,7 +288,7 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         attribute_thresholds = _attribute_thresholds(attribute_threshold, config)
         results = []
         images = self._images(outputs, config, mask_threshold)
-        for image, target in zip(images, self._targets(outputs, target_sizes)):
+        for number, (image, target) in enumerate(zip(images, self._targets(outputs, target_sizes))):
             class_scores, classes = image["scores"].max(dim=1)
             order = class_scores.argsort(descending=True, stable=True)
             order = order[class_scores[order] >= threshold]
@@ -309,6 +313,9 @@ class FashionDetrImageProcessor(TorchvisionBackend):
                 kept.append(query)
             parents = _parents([entry["label"] for entry in objects], logits[kept] > cut)
             objects = [entry | {"parent": parent} for entry, parent in zip(objects, parents)]
+            if output_embeddings:
+                embeddings = outputs.query_hidden_states[number].detach()[kept].float().cpu()
+                objects = [entry | {"embedding": embedding} for entry, embedding in zip(objects, embeddings)]
             results.append(FashionResult(objects, target))
         return results
 
@@ -483,8 +490,8 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return sizes
 
 
-def _check_outputs(outputs) -> None:
-    names = ("class_queries_logits", "masks_queries_logits", "attribute_queries_logits", "valid_sizes")
+def _check_outputs(outputs, *further: str) -> None:
+    names = ("class_queries_logits", "masks_queries_logits", "attribute_queries_logits", "valid_sizes", *further)
     lacking = [name for name in names if not isinstance(getattr(outputs, name, None), torch.Tensor)]
     if lacking:
         raise ValueError(

@@ -113,6 +113,26 @@ def test_toy_layers_come_back_whole():
     assert result.tree() == [{"index": 0, "label": "coat", "children": leaves}]
 
 
+def test_embeddings_are_those_of_the_queries_that_found_the_objects():
+    outputs = toy_outputs()
+    processor = FashionDetrImageProcessor()
+    with pytest.raises(ValueError, match="without query_hidden_states"):
+        processor.post_process_fashion(outputs, [PHOTO], output_embeddings=True)
+    shuffled = [3, 2, 0, 1]  # hat, pocket, coat, collar
+    for name in ("class_queries_logits", "masks_queries_logits", "attribute_queries_logits"):
+        outputs[name] = outputs[name][:, shuffled]
+    outputs.query_hidden_states = torch.arange(8, dtype=torch.bfloat16, requires_grad=True).view(1, 4, 2)
+    (result,) = processor.post_process_fashion(outputs, [PHOTO], threshold=0.6, output_embeddings=True)
+    assert [entry["label"] for entry in result] == ["coat", "collar", "pocket"]
+    assert [entry["embedding"].tolist() for entry in result] == [[4, 5], [6, 7], [2, 3]]
+    assert all(entry["embedding"].dtype == torch.float32 for entry in result)
+    assert not any(entry["embedding"].requires_grad for entry in result)
+    assert result.keep([2])[0]["embedding"].tolist() == [2, 3]
+    assert FashionResult.from_json(result.to_json()) == toy(threshold=0.6)  # JSON leaves them out
+    nothing = processor.post_process_fashion(outputs, [PHOTO], threshold=1.0, output_embeddings=True)
+    assert [list(objects) for objects in nothing] == [[]]
+
+
 def test_it_is_the_documented_list():
     result = toy()
     assert isinstance(result, list) and len(result) == 4 and result.image_size == PHOTO
