@@ -412,14 +412,19 @@ def test_bfloat16_autocast_trains(tiny_config, random_labels, backbone):
 
 def test_model_in_bfloat16(tiny_config, random_labels):
     model = build(tiny_config())
+    labels = random_labels(model.config, [2, 1], (64, 96))
     expected = model(photos())
-    outputs = copy.deepcopy(model).to(torch.bfloat16)(
-        photos().bfloat16(), **random_labels(model.config, [2, 1], (64, 96))
-    )
-    assert outputs.masks_queries_logits.dtype == torch.bfloat16
-    assert outputs.loss.dtype == torch.float32 and outputs.loss.isfinite()
-    error = (outputs.masks_queries_logits.float() - expected.masks_queries_logits).abs().mean()
-    assert error < 0.3 * expected.masks_queries_logits.std()
+    for implementation in ("sdpa", "eager"):
+        halved = copy.deepcopy(model).to(torch.bfloat16)
+        halved.set_attn_implementation(implementation)
+        outputs = halved(photos().bfloat16(), **labels)
+        assert outputs.loss.dtype == torch.float32 and outputs.loss.isfinite()
+        errors = {}
+        for name in LOGITS:
+            assert outputs[name].dtype == torch.bfloat16
+            errors[name] = (outputs[name].float().sigmoid() - expected[name].sigmoid()).abs()
+        assert errors["class_queries_logits"].max() < 1e-2 and errors["attribute_queries_logits"].max() < 1e-2
+        assert errors["masks_queries_logits"].mean() < 3e-3  # single pixels move by more than 1e-2
 
 
 def test_inference_compiles_as_one_graph(tiny_model):
