@@ -122,8 +122,6 @@ def prepare(arguments: list[str]) -> tuple[FashionTrainer, FashionDataset, DataA
 def require_usable(trainer: FashionTrainer) -> None:
     """Makes optimiser and schedule on trial, which raise what they find wrong with their options."""
     args = trainer.args
-    if args.gradient_checkpointing:
-        trainer.model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
     if not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:  # which make them of a model in parts
         trainer.create_optimizer_and_scheduler(num_training_steps=max(args.max_steps, 1))
         trainer.optimizer = trainer.lr_scheduler = None
