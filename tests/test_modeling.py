@@ -335,7 +335,7 @@ def test_attention_back_ends_agree(tiny_config, backbone):
     assert largest_difference(outputs["sdpa"], outputs["eager"]) < 1e-4
 
 
-def test_attentions_tell_what_was_read(tiny_config):
+def test_attentions_tell_what_was_read(tiny_config, tmp_path):
     model = build(tiny_config())
     model.set_attn_implementation("eager")
     read = []
@@ -359,7 +359,9 @@ def test_attentions_tell_what_was_read(tiny_config):
     torch.testing.assert_close(attention.o_proj(rebuilt.transpose(1, 2).flatten(-2)), answer)
 
     model.config.output_attentions = True
-    assert torch.equal(model(photos(), mask).attentions[1], outputs.attentions[1])
+    model.save_pretrained(tmp_path)
+    loaded = FashionDetrForInstanceSegmentation.from_pretrained(tmp_path)
+    assert torch.equal(loaded(photos(), mask).attentions[1], outputs.attentions[1])
     partial = build(tiny_config(external_attention=False))
     partial.set_attn_implementation("eager")
     alone = partial(photos(), output_attentions=True)

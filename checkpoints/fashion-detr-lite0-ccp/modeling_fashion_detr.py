@@ -658,7 +658,10 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: FashionDetrConfig, *inputs, **kwargs):
         config.validate()  # as saving will, which may be hours later
-        config._attn_implementation = _attention_by_part(config, config._attn_implementation_internal)
+        implementation = config._attn_implementation_internal
+        if implementation is None and config.output_attentions:
+            implementation = "eager"  # no other tells them
+        config._attn_implementation = _attention_by_part(config, implementation)
         super().__init__(config, *inputs, **kwargs)
 
     def set_attn_implementation(self, attn_implementation: str | dict, **kwargs):
