@@ -124,6 +124,16 @@ def test_what_it_cannot_do_is_said(segment, tmp_path):
         segment.check_model_type({})
 
 
+def test_a_batch_is_taken_apart_whatever_the_model_tells(tiny_model):
+    processor = FashionDetrImageProcessor(size={"height": PHOTO[0], "width": PHOTO[1]})
+    segment = FashionDetrPipeline(tiny_model, image_processor=processor, threshold=0.0, top_k=2)
+    photos = [photo(seed=number) for number in range(3)]  # more than the model has stages
+    alone = [[one["label"] for one in segment(one_photo)] for one_photo in photos]
+    tiny_model.set_attn_implementation("eager")
+    tiny_model.config.output_attentions = tiny_model.config.output_hidden_states = True
+    assert [[one["label"] for one in segments] for segments in segment(photos, batch_size=3)] == alone
+
+
 @pytest.mark.parametrize("kind", ["ndarray", "Tensor", "tuple", "dict", "int"])
 def test_what_is_no_photo_is_named(segment, kind):
     array = np.array(photo())

@@ -105,6 +105,12 @@ class FashionDetrPipeline(ImageSegmentationPipeline):
             image = _open_photo(image, timeout)
         return super().preprocess(to_rgb(image), subtask=subtask, timeout=timeout)
 
+    def _forward(self, model_inputs):
+        model_outputs = super()._forward(model_inputs)
+        # Nothing is made of them here, and the base class does not know how to take those of a batch apart.
+        model_outputs["cross_attentions"] = None
+        return model_outputs
+
     def postprocess(
         self,
         model_outputs,
