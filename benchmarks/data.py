@@ -25,7 +25,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor
-from fashion_detr.cli import positive
+from fashion_detr.cli_number import positive
 from fashion_detr.data.annotations import Vocabulary
 from fashion_detr.data.augmentation import Augmentation
 from fashion_detr.data.check import check_data_set, format_report

@@ -25,7 +25,7 @@ from peer_models import Contestant
 from peers import MODELS, build_config, build_contestant
 from transformers import Mask2FormerImageProcessor
 
-from fashion_detr.cli import positive
+from fashion_detr.cli_number import positive
 from fashion_detr.data.annotations import Vocabulary
 
 TOP_K = 100

@@ -20,7 +20,7 @@ import numpy as np
 from official_evaluator import official_evaluator, run_official
 from pycocotools import mask as coco_mask
 
-from fashion_detr.cli import positive
+from fashion_detr.cli_number import positive
 from fashion_detr.metrics import FASHIONPEDIA_ATTRIBUTED_CATEGORY_IDS, FashionAveragePrecision
 from fashion_detr.ontology_fashion_detr import ATTRIBUTES, CATEGORIES
 

@@ -19,7 +19,7 @@ from peers import SYNTHETIC, Settings, build_contestant, build_data
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fashion_detr.cli import positive
+from fashion_detr.cli_number import positive
 from fashion_detr.data.dataset import FashionDataset, collate
 from fashion_detr.training.arguments import DataArguments
 from fashion_detr.training.report import as_objects, photo_of

@@ -7,6 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from fashion_detr.training.report import percent
+
 Row = dict[str, Any]
 
 # Okabe and Ito's palette, which colour-blind people tell apart.
@@ -20,24 +22,20 @@ NAMES = {
 KEYS = {"settings", "figures", "evaluations"}
 
 
-def percent(*names: str) -> Callable[[Row], str]:
-    return lambda row: " / ".join(_percent(row["figures"][name]) for name in names)
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.1f}"
+def figures(*names: str) -> Callable[[Row], str]:
+    return lambda row: " / ".join(percent(row["figures"][name]) for name in names)
 
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "model": lambda row: label(row),
     "rate": lambda row: f"{row['settings']['learning_rate']:g}",
     "steps": lambda row: str(row["settings"]["steps"]),
-    "AP_IoU": percent("AP_IoU"),
-    "AP_IoU+F1": percent("AP_IoU+F1"),
-    "AP50 / AP75": percent("AP50_IoU", "AP75_IoU"),
-    "AP_IoU / +F1, frequent categories": percent("AP_IoU_frequent", "AP_IoU+F1_frequent"),
-    "AP s / m / l": percent("AP_IoU_small", "AP_IoU_medium", "AP_IoU_large"),
-    "AP covered 0-25 / 25-50 / 50-100 %": percent(
+    "AP_IoU": figures("AP_IoU"),
+    "AP_IoU+F1": figures("AP_IoU+F1"),
+    "AP50 / AP75": figures("AP50_IoU", "AP75_IoU"),
+    "AP_IoU / +F1, frequent categories": figures("AP_IoU_frequent", "AP_IoU+F1_frequent"),
+    "AP s / m / l": figures("AP_IoU_small", "AP_IoU_medium", "AP_IoU_large"),
+    "AP covered 0-25 / 25-50 / 50-100 %": figures(
         "AP_IoU_covered_0_25", "AP_IoU_covered_25_50", "AP_IoU_covered_50_100"
     ),
     "s/step": lambda row: f"{row['seconds_per_step']:.2f}",

@@ -41,7 +41,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor
-from fashion_detr.cli import positive
+from fashion_detr.cli_number import positive
 from fashion_detr.data.annotations import Vocabulary
 from fashion_detr.data.dataset import FashionDataset, collate
 from fashion_detr.data.fashionpedia import read_split_vocabulary

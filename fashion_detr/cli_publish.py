@@ -3,12 +3,11 @@
 import argparse
 import re
 import shutil
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from .cli_error import CommandError
+from .cli_error import CommandError, complain
 from .cli_model import load_model, model_source, quiet_transformers
 from .cli_path import local_path
 
@@ -99,7 +98,7 @@ def _make(folder: Path, arguments: argparse.Namespace) -> None:
     model, processor = load_model(model_source(str(arguments.run_dir)))
     splits = recorded_splits(run, (processor.size["height"], processor.size["width"]), arguments.data_dir)
     if splits is None:
-        print(f"fashion-detr: {_why_unknown(run)}: the card tells less of it. --data_dir says where.", file=sys.stderr)
+        complain(f"{_why_unknown(run)}: the card tells less of it. --data_dir says where.")
     data = describe(splits, model.config, arguments.data_name, arguments.data_license)
     dtype = getattr(torch, arguments.dtype)
     with quiet_transformers():

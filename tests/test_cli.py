@@ -18,8 +18,9 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
-from fashion_detr.cli import _result_names, main
+from fashion_detr.cli import main
 from fashion_detr.cli_path import local_path
+from fashion_detr.cli_predict import _result_names
 from fashion_detr.data.annotations import Vocabulary, read_ground_truth
 from fashion_detr.training.arguments import DataArguments, ModelArguments
 from fashion_detr.visualization import COLOURS, contact_sheet, draw_objects
@@ -270,13 +271,15 @@ def test_places_that_may_not_be_used_are_known_before_the_work(model_folder, tmp
     photo().save(tmp_path / "look.jpg")
     options = ("--coco", str(tmp_path / "all.json"))
     with monkeypatch.context() as patch:
-        patch.setattr("fashion_detr.cli.os.access", lambda path, mode: False)
+        patch.setattr("fashion_detr.cli_path.os.access", lambda path, mode: False)
         assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg") == 2
-        patch.setattr("fashion_detr.cli.os.access", lambda path, mode: path != tmp_path)
+        patch.setattr("fashion_detr.cli_path.os.access", lambda path, mode: path != tmp_path)
         assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg", options=options) == 2
     assert not list((tmp_path / "out").iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr("fashion_detr.cli.Path.iterdir", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
+        patch.setattr(
+            "fashion_detr.cli_predict.Path.iterdir", mock.Mock(side_effect=PermissionError(13, "Permission denied"))
+        )
         assert run(model_folder, tmp_path / "out", tmp_path) == 2
         patch.setattr("fashion_detr.cli_model.os.access", lambda path, mode: path != model_folder)
         assert run(model_folder, tmp_path / "out", tmp_path / "look.jpg") == 2
@@ -401,7 +404,7 @@ def test_the_command_line_as_people_use_it(model_folder, tmp_path, capsys, monke
     def interrupted(paths):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fashion_detr.cli._list_photos", interrupted)
+    monkeypatch.setattr("fashion_detr.cli_predict._list_photos", interrupted)
     assert run(model_folder, tmp_path / "out", tmp_path / "a") == 130
     assert capsys.readouterr().err == "fashion-detr: interrupted\n"
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fashion_detr.cli import _save_attribute_thresholds, main
+from fashion_detr.cli import main
+from fashion_detr.cli_evaluate import _save_attribute_thresholds
 from fashion_detr.metrics import FashionAveragePrecision
 
 SIZE = (40, 30)

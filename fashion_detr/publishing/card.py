@@ -15,7 +15,7 @@ from ..handler import MAX_PIXELS
 from ..hub_id import is_hub_id
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
 from ..training.backbone_weights import LITE_WHEEL
-from ..training.report import FIXED_THRESHOLD_FIGURE, OVERLAY_THRESHOLD
+from ..training.report import FIXED_THRESHOLD_FIGURE, OVERLAY_THRESHOLD, percent
 from .run import Run
 from .training_data import APACHE, TrainingData
 
@@ -27,7 +27,7 @@ BACKBONE_TERMS = {
     "microsoft/swin-base-patch4-window7-224": APACHE,
 }
 # Name in metrics.json -> what it says.
-FIGURES = {
+MEANINGS = {
     "AP_IoU": "average precision of masks, mean over IoU .50 to .95",
     "AP50_IoU": "the same at IoU .50",
     "AP75_IoU": "the same at IoU .75",
@@ -41,7 +41,7 @@ FIGURES = {
 
 
 @dataclass(frozen=True)
-class Example:
+class CardExample:
     """
     A picture that the model never learned from.
 
@@ -83,7 +83,7 @@ def render_card(
     run: Run,
     data: TrainingData,
     canvas: tuple[int, int],
-    examples: Sequence[Example] = (),
+    examples: Sequence[CardExample] = (),
     license_id: str | None = None,
     is_rounded: bool = False,
 ) -> ModelCard:
@@ -161,13 +161,13 @@ def needs_timm(config: FashionDetrConfig) -> bool:
 
 
 def _figures(run: Run) -> list[dict[str, str]]:
-    return [{"name": name, "percent": _percent(run.metrics[name]), "meaning": FIGURES[name]} for name in _measured(run)]
+    return [{"name": name, "percent": percent(run.metrics[name]), "meaning": MEANINGS[name]} for name in _measured(run)]
 
 
 def _measured(run: Run) -> list[str]:
     """The figures that a run has; those of attributes say nothing of labels that have none."""
     metrics = run.metrics or {}
-    return [name for name in FIGURES if name in metrics and (metrics["num_attributes"] or "F1" not in name)]
+    return [name for name in MEANINGS if name in metrics and (metrics["num_attributes"] or "F1" not in name)]
 
 
 def _category_columns(run: Run, data: TrainingData) -> dict[str, list[Any]]:
@@ -184,12 +184,8 @@ def _category_columns(run: Run, data: TrainingData) -> dict[str, list[Any]]:
     if judged:
         columns["judged on"] = [counts[name][0] for name in names]
         for figure in ("AP_IoU", "AP_IoU+F1") if run.metrics["num_attributes"] else ("AP_IoU",):
-            columns[figure] = [_percent(judged.get(name, {}).get(figure)) for name in names]
+            columns[figure] = [percent(judged.get(name, {}).get(figure)) for name in names]
     return columns
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.1f}"
 
 
 def _is_chosen_by_what_it_is_judged_on(run: Run) -> bool:

@@ -14,7 +14,7 @@ from ..image_processing_fashion_detr import FashionDetrImageProcessor
 from ..modeling_fashion_detr import FashionDetrForInstanceSegmentation
 from ..photos_fashion_detr import to_rgb
 from ..training.report import OVERLAYS_FOLDER
-from .card import Example, needs_timm, render_card
+from .card import CardExample, needs_timm, render_card
 from .project_files import LICENSE, TEMPLATE, project_file
 from .run import Run
 from .training_data import Splits, TrainingData
@@ -98,7 +98,7 @@ def _rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _write_examples(folder: Path, run: Run, splits: Splits | None) -> list[Example]:
+def _write_examples(folder: Path, run: Run, splits: Splits | None) -> list[CardExample]:
     """Some of the run's overlays, smaller, each with its picture where the data is there."""
     arguments = run.arguments()
     if run.metrics is None or arguments is None:  # nobody knows what drew them: the run has not reached its end
@@ -111,7 +111,7 @@ def _write_examples(folder: Path, run: Run, splits: Splits | None) -> list[Examp
     for overlay in overlays[:MOST_EXAMPLES]:
         picture = pictures.get(overlay.stem)
         examples.append(
-            Example(
+            CardExample(
                 title=f"Picture {overlay.stem}",
                 picture=None if picture is None else _save(picture, folder, f"{overlay.stem}.jpg"),
                 layers=_save(Image.open(overlay), folder, f"{overlay.stem}_layers.jpg"),

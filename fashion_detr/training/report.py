@@ -117,10 +117,10 @@ def _without_nan(value: Any) -> Any:
 def format_table(document: dict[str, Any]) -> str:
     """The main figures of `metrics.json` in percent, the super-categories, and the categories that occur, most frequent
     first."""
-    rows = [(name, _percent(document[name])) for name in FIGURES]
+    rows = [(name, percent(document[name])) for name in FIGURES]
     if FIXED_THRESHOLD_FIGURE in document:
         label = f"AP_IoU+F1, attributes from {document['fixed_attribute_threshold']:g} on"
-        rows.insert(2, (label, _percent(document[FIXED_THRESHOLD_FIGURE])))
+        rows.insert(2, (label, percent(document[FIXED_THRESHOLD_FIGURE])))
     width = max(len(name) for name in (*(name for name, _ in rows), *document["per_category"]))
     lines = [
         f"{document['num_images']} images{_of_split(document)}, A = {document['num_attributes']} attributes, percent",
@@ -141,7 +141,7 @@ def format_table(document: dict[str, Any]) -> str:
         for name, figures in present:
             instances = f"  {figures['instances']:>9}" if kind == "category" else ""
             lines.append(
-                f"{name:<{width}}  {_percent(figures['AP_IoU']):>7}  {_percent(figures['AP_IoU+F1']):>9}{instances}"
+                f"{name:<{width}}  {percent(figures['AP_IoU']):>7}  {percent(figures['AP_IoU+F1']):>9}{instances}"
             )
     return "\n".join(lines)
 
@@ -150,9 +150,9 @@ def _of_split(document: dict[str, Any]) -> str:
     return "" if document["split"] is None else f" of split {document['split']}"
 
 
-def _percent(fraction: float) -> str:
-    """A NaN, a figure without any ground truth, is a dash."""
-    return "-" if fraction != fraction else f"{100 * fraction:.1f}"
+def percent(fraction: float | None) -> str:
+    """What is not known, or NaN for want of any ground truth, is a dash."""
+    return "-" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
 @torch.no_grad()
