@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from transformers import AutoImageProcessor
 
 from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor
+from fashion_detr.image_processing_fashion_detr import _parents
 from fashion_detr.modeling_fashion_detr import FashionDetrForInstanceSegmentationOutput
 
 CONFIG = FashionDetrConfig()
@@ -326,6 +327,15 @@ def iou(one: torch.Tensor | np.ndarray, other: torch.Tensor | np.ndarray) -> flo
 def found(**arguments: Any) -> list[dict[str, Any]]:
     (objects,) = FashionDetrImageProcessor().post_process_fashion(outfit_outputs(), target_sizes=[PHOTO], **arguments)
     return objects
+
+
+@pytest.mark.parametrize("labels", [["dress", "jacket", "pocket"], ["jacket", "dress", "pocket"]])
+def test_a_part_within_two_garments_belongs_to_the_smaller(labels):
+    masks = torch.zeros(3, 8, 8, dtype=torch.bool)
+    masks[labels.index("dress")] = True
+    masks[labels.index("jacket"), :4] = True
+    masks[2, :2, :2] = True
+    assert _parents(labels, masks) == [None, None, labels.index("jacket")]
 
 
 def test_overlapping_garments_come_back_whole():

@@ -21,6 +21,7 @@ from fashion_detr.modeling_fashion_detr import (
     PaddedConv2d,
     box_edges,
     fix_padding,
+    pool_under,
     render,
 )
 
@@ -366,6 +367,28 @@ def test_attentions_tell_what_was_read(tiny_config, tmp_path):
     partial.set_attn_implementation("eager")
     alone = partial(photos(), output_attentions=True)
     assert alone.attentions is None and len(alone.cross_attentions) == 2
+
+
+def test_what_lies_under_a_mask_is_its_mean_by_area():
+    features = torch.tensor([[[[2.0, 4.0], [8.0, 16.0]]]])
+    masks = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]], [[0.5, 0.0], [1.0, 1.0]], [[0.0, 0.25], [0.0, 0.0]]]])
+    # Less than a pixel of mask counts as one, so that next to nothing is read under it.
+    expected = torch.tensor([[[3.0], [(1 + 8 + 16) / 2.5], [1.0]]])
+    torch.testing.assert_close(pool_under(masks, features), expected)
+
+
+def test_external_attention_tells_queries_with_one_mask_apart(tiny_config):
+    """Each is represented by itself and its region: regions alone would be the same."""
+    model = build(tiny_config())
+    seen = {}
+    stage = model.model.stages[0]
+    stage.register_forward_hook(lambda module, args, output: seen.update(memory=args[3], masks=output.internal_masks))
+    stage.external_attention.register_forward_hook(lambda module, args, output: seen.update(tokens=args))
+    model(photos())
+    queries, instances = seen["tokens"]
+    regions = pool_under(seen["masks"].sigmoid(), seen["memory"].coarse)
+    assert regions.abs().max() > 0.1
+    torch.testing.assert_close(instances, queries + regions)
 
 
 def test_attentions_that_the_back_end_does_not_tell_are_named(tiny_model, caplog):

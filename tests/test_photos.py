@@ -95,6 +95,12 @@ def test_floating_point_greyscale(white):
     assert np.array_equal(grey, np.repeat(levels[..., None], 3, axis=-1))
 
 
+def test_floats_that_resizing_took_beyond_one_are_no_dark_photo():
+    levels = np.arange(256, dtype=np.float32).reshape(16, 16)
+    grey = np.asarray(to_rgb(Image.fromarray(levels / 255 * 1.5)))[..., 0]
+    assert np.abs(grey - (levels * 1.5).clip(max=255)).max() <= 1
+
+
 def test_exif_orientation_is_applied(tmp_path):
     upright = Image.fromarray(pixels())
     exif = Image.Exif()
