@@ -209,6 +209,26 @@ def test_plain_coco_has_no_attributes(tmp_path, content):
     assert read_split_vocabulary(tmp_path / "hub", "train2017").attributes == ()
 
 
+def test_the_heading_of_roboflows_categories_is_no_class(tmp_path, content):
+    """Their super-category comes first, as id 0, and may be called like a class."""
+    for category in content["categories"]:
+        category["supercategory"] = "shorts"
+    content["categories"].insert(0, {"id": 0, "name": "shorts", "supercategory": "none"})
+    write(tmp_path, content, "train/_annotations.coco.json", "train")
+    kwargs = read_split_vocabulary(tmp_path, "train").config_kwargs()
+    assert kwargs["id2label"] == {0: "shorts", 1: "neckline"} and kwargs["category_ids"] == [7, 33]
+    assert check_data_set(tmp_path, ["train"]).can_train
+    assert len(load_fashionpedia(tmp_path, "train")) == 3
+
+    content["annotations"][0]["category_id"] = 0  # so somebody means it
+    write(tmp_path / "meant", content)
+    assert read_split_vocabulary(tmp_path / "meant", "train").config_kwargs()["category_ids"] == [0, 7, 33]
+    content["annotations"][0]["category_id"] = 33
+    content["categories"][1]["supercategory"] = "parts"  # so it is not the heading of all others
+    write(tmp_path / "parts", content)
+    assert read_split_vocabulary(tmp_path / "parts", "train").config_kwargs()["category_ids"] == [0, 7, 33]
+
+
 def test_an_edited_file_gives_new_rows_and_an_unchanged_one_the_cached_rows(tmp_path, content):
     write(tmp_path, content)
     first = load_fashionpedia(tmp_path, "train")
