@@ -17,9 +17,12 @@ def keep_depthwise_in_float32(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            module.forward = partial(_in_float32, module.forward)
+            module.forward = partial(_without_autocast, module, module.forward)
 
 
-def _in_float32(convolve: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
+def _without_autocast(
+    module: nn.Conv2d, convolve: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor
+) -> torch.Tensor:
     with torch.autocast("cpu", enabled=False):
-        return convolve(maps.float()).to(maps.dtype)
+        # The weights' own precision is float32, but for a model that is judged in half precision.
+        return convolve(maps.to(module.weight.dtype)).to(maps.dtype)
