@@ -666,6 +666,9 @@ class FashionDetrPreTrainedModel(PreTrainedModel):
 
     def set_attn_implementation(self, attn_implementation: str | dict, **kwargs):
         super().set_attn_implementation(_attention_by_part(self.config, attn_implementation), **kwargs)
+        if self.config.output_attentions and self.config._attn_implementation != "eager":
+            logger.warning(_untold(self.config))
+            self.config.output_attentions = False  # or the model could not be saved
 
     def get_input_embeddings(self) -> None:
         """None, since a photo has no tokens; what quantises weights as they are loaded asks for them."""
@@ -845,10 +848,8 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
         if output_attentions is None:
             output_attentions = self.config.output_attentions
         if output_attentions and self.config._attn_implementation != "eager":
-            logger.warning_once(
-                f"The attention implementation {self.config._attn_implementation!r} does not tell what it looks at, so "
-                'nothing is returned of it: call `model.set_attn_implementation("eager")` first.'
-            )
+            if not torch.compiler.is_compiling():
+                logger.warning_once(_untold(self.config))
             return False
         return bool(output_attentions)
 
@@ -905,6 +906,13 @@ class FashionDetrModel(FashionDetrPreTrainedModel):
             level_shares=level_shares,
             evidence_kept=evidence_kept,
         )
+
+
+def _untold(config: FashionDetrConfig) -> str:
+    return (
+        f"The attention implementation {config._attn_implementation!r} does not tell what it looks at, so nothing is "
+        'returned of it: call `model.set_attn_implementation("eager")` first.'
+    )
 
 
 def _of_stages(name: str, stage_states: list[DecoderStageOutput]) -> tuple[torch.Tensor, ...] | None:

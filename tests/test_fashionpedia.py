@@ -209,24 +209,28 @@ def test_plain_coco_has_no_attributes(tmp_path, content):
     assert read_split_vocabulary(tmp_path / "hub", "train2017").attributes == ()
 
 
-def test_the_heading_of_roboflows_categories_is_no_class(tmp_path, content):
-    """Their super-category comes first, as id 0, and may be called like a class."""
+def test_a_heading_of_roboflow_that_is_called_like_a_class_is_none(tmp_path, content):
+    """The super-category of all classes comes first among them, as id 0."""
     for category in content["categories"]:
         category["supercategory"] = "shorts"
-    content["categories"].insert(0, {"id": 0, "name": "shorts", "supercategory": "none"})
-    write(tmp_path, content, "train/_annotations.coco.json", "train")
-    kwargs = read_split_vocabulary(tmp_path, "train").config_kwargs()
-    assert kwargs["id2label"] == {0: "shorts", 1: "neckline"} and kwargs["category_ids"] == [7, 33]
-    assert check_data_set(tmp_path, ["train"]).can_train
-    assert len(load_fashionpedia(tmp_path, "train")) == 3
+    heading = {"id": 0, "name": "shorts", "supercategory": "none"}
 
-    content["annotations"][0]["category_id"] = 0  # so somebody means it
-    write(tmp_path / "meant", content)
-    assert read_split_vocabulary(tmp_path / "meant", "train").config_kwargs()["category_ids"] == [0, 7, 33]
-    content["annotations"][0]["category_id"] = 33
-    content["categories"][1]["supercategory"] = "parts"  # so it is not the heading of all others
-    write(tmp_path / "parts", content)
-    assert read_split_vocabulary(tmp_path / "parts", "train").config_kwargs()["category_ids"] == [0, 7, 33]
+    def category_ids(**changes) -> list[int]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        write(folder, content | {"categories": [heading, *content["categories"]]} | changes)
+        return read_split_vocabulary(folder, "train").config_kwargs()["category_ids"]
+
+    assert category_ids() == [7, 33]
+    write(
+        tmp_path, content | {"categories": [heading, *content["categories"]]}, "train/_annotations.coco.json", "train"
+    )
+    assert check_data_set(tmp_path, ["train"]).can_train and len(load_fashionpedia(tmp_path, "train")) == 3
+    # Nobody can tell whether these are classes.
+    meant = [content["annotations"][0] | {"category_id": 0}, *content["annotations"][1:]]
+    assert category_ids(annotations=meant) == [0, 7, 33]
+    assert category_ids(categories=[heading | {"supercategory": ""}, *content["categories"]]) == [0, 7, 33]
+    heading["name"] = "clothes"
+    assert category_ids() == [0, 7, 33]
 
 
 def test_an_edited_file_gives_new_rows_and_an_unchanged_one_the_cached_rows(tmp_path, content):

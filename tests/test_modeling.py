@@ -363,6 +363,10 @@ def test_attentions_tell_what_was_read(tiny_config, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = FashionDetrForInstanceSegmentation.from_pretrained(tmp_path)
     assert torch.equal(loaded(photos(), mask).attentions[1], outputs.attentions[1])
+    loaded.set_attn_implementation("sdpa")
+    assert loaded(photos(), mask).attentions is None
+    loaded.save_pretrained(tmp_path)
+    assert not FashionDetrConfig.from_pretrained(tmp_path).output_attentions
     partial = build(tiny_config(external_attention=False))
     partial.set_attn_implementation("eager")
     alone = partial(photos(), output_attentions=True)
@@ -448,7 +452,7 @@ def test_model_in_bfloat16(tiny_config, random_labels):
         for name in LOGITS:
             assert outputs[name].dtype == torch.bfloat16
             errors[name] = (outputs[name].float().sigmoid() - expected[name].sigmoid()).abs()
-        assert errors["class_queries_logits"].max() < 1e-2 and errors["attribute_queries_logits"].max() < 1e-2
+        assert errors["class_queries_logits"].max() < 5e-3 and errors["attribute_queries_logits"].max() < 2e-3
         assert errors["masks_queries_logits"].mean() < 3e-3  # single pixels move by more than 1e-2
 
 

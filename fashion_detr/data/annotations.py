@@ -119,7 +119,7 @@ class Vocabulary:
 def read_vocabulary(annotation_file: str | os.PathLike) -> Vocabulary:
     """The vocabulary of an annotation file. Raises ValueError for a file that is not in Fashionpedia's format."""
     content = read_annotations(Path(annotation_file))
-    return Vocabulary.from_lists(content)
+    return Vocabulary.from_lists(without_heading(content))
 
 
 def write_vocabulary_file(vocabulary: Vocabulary, file: str | os.PathLike) -> None:
@@ -347,7 +347,7 @@ def read_json(file: Path) -> Any:
 def lists_of(content: Any) -> dict[str, list]:
     """
     Those of a file's lists that it has. Plain COCO files have no attributes, and objects that only have a box have no
-    mask: both are as good as empty lists. Roboflow's heading is left out.
+    mask: both are as good as empty lists.
     """
     sections = content if isinstance(content, dict) else {}
     if sections and sections.get("attributes") is None:
@@ -356,24 +356,25 @@ def lists_of(content: Any) -> dict[str, list]:
     for annotation in lists.get("annotations", []):
         if isinstance(annotation, dict) and annotation.get("segmentation") is None:
             annotation["segmentation"] = []
-    if _begins_with_heading(lists):
-        lists["categories"] = [category for category in lists["categories"] if category.get("id") != 0]
     return lists
 
 
-def _begins_with_heading(lists: Mapping[str, list]) -> bool:
-    """Whether category 0 is the super-category of all others, which Roboflow lists among them: it is no class, and is
-    often called like one."""
-    categories = lists.get("categories", [])
-    if not all(isinstance(category, dict) for category in categories):
-        return False
-    headings = [category for category in categories if category.get("id") == 0]
-    if len(headings) != 1 or len(categories) == 1 or headings[0].get("supercategory") not in (None, "", "none"):
-        return False
-    heading = headings[0].get("name")
-    are_below = all(category.get("supercategory") == heading for category in categories if category is not headings[0])
-    annotations = lists.get("annotations", [])
-    return are_below and not any(isinstance(one, dict) and one.get("category_id") == 0 for one in annotations)
+def without_heading(lists: Mapping[str, list[dict]]) -> dict[str, list[dict]]:
+    """
+    The lists without Roboflow's heading: category 0, the super-category "none" below which all others lie. Only one
+    that is called like a class is left out, since then no model could tell them apart, and that no annotation means.
+    """
+    heading = next((one for one in lists["categories"] if type(one["id"]) is int and one["id"] == 0), None)
+    others = [one for one in lists["categories"] if one is not heading]
+    if (
+        heading is None
+        or heading.get("supercategory") != "none"
+        or not any(one["name"] == heading["name"] for one in others)
+        or not all(one.get("supercategory") == heading["name"] for one in others)
+        or any(one.get("category_id") == 0 for one in lists["annotations"])
+    ):
+        return dict(lists)
+    return dict(lists) | {"categories": others}
 
 
 def stated_area(annotation: Mapping[str, Any]) -> float | None:

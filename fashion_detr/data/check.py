@@ -31,6 +31,7 @@ from .annotations import (
     read_json,
     reference_problems,
     segmentation_fault,
+    without_heading,
 )
 from .images import find_annotation_file, find_images, photo_fault, tidy
 
@@ -116,7 +117,7 @@ def check_data_set(data_dir: Path, splits: Sequence[str] = ("train", "val")) -> 
             counts[split] = _count(content)
             sound = _check_entries(content, errors)
             vocabularies[split] = _vocabulary(content, sound)
-            _check_names(sound, errors)
+            _check_names(without_heading(sound), errors)
             _check_references(content, sound, errors)
             _check_attributes(content, sound, warnings, is_learnt=split == splits[0])
             unlearnable = _check_masks(sound, errors, warnings)
@@ -266,8 +267,9 @@ def _identified(entries: list) -> list[dict]:
 
 def _vocabulary(content: dict[str, list], sound: dict[str, list[dict]]) -> dict[str, dict[int, str]]:
     """Id -> name of the categories and of the attributes, without a list that has a broken entry."""
+    classes = without_heading(sound)
     return {
-        section: {entry["id"]: entry["name"] for entry in sound[section]}
+        section: {entry["id"]: entry["name"] for entry in classes[section]}
         for section in ("categories", "attributes")
         if len(sound[section]) == len(content[section])
     }

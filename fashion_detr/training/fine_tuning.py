@@ -41,7 +41,10 @@ def load_for_vocabulary(
         ) from error
     saved_fields, _ = FashionDetrConfig.get_config_dict(source)
     of_other_data = {"category_attributes": None, "attribute_thresholds": None}
-    config = FashionDetrConfig.from_dict(saved_fields | of_other_data | vocabulary.config_kwargs() | (changes or {}))
+    of_other_use = {"output_attentions": False}  # which would have training make them for nobody
+    config = FashionDetrConfig.from_dict(
+        saved_fields | of_other_data | of_other_use | vocabulary.config_kwargs() | (changes or {})
+    )
     model = FashionDetrForInstanceSegmentation(config)
     weights = saved.state_dict()
     try:
