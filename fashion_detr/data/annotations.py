@@ -359,7 +359,7 @@ def lists_of(content: Any) -> dict[str, list]:
     return lists
 
 
-def without_heading(lists: Mapping[str, list[dict]]) -> dict[str, list[dict]]:
+def without_heading(lists: dict[str, list[dict]]) -> dict[str, list[dict]]:
     """
     The lists without Roboflow's heading: category 0, the super-category "none" below which all others lie. Only one
     that is called like a class is left out, since then no model could tell them apart, and that no annotation means.
@@ -373,8 +373,8 @@ def without_heading(lists: Mapping[str, list[dict]]) -> dict[str, list[dict]]:
         or not all(one.get("supercategory") == heading["name"] for one in others)
         or any(one.get("category_id") == 0 for one in lists["annotations"])
     ):
-        return dict(lists)
-    return dict(lists) | {"categories": others}
+        return lists
+    return lists | {"categories": others}
 
 
 def stated_area(annotation: Mapping[str, Any]) -> float | None:
