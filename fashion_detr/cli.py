@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from . import __version__
 from .cli_data import add_data
@@ -34,9 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except BrokenPipeError:  # `| head` has read enough
-        for stream in (sys.stdout, sys.stderr):  # or Python would complain at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _abandon(sys.stdout, sys.stderr)
         return 141
+    except OSError as error:  # what is printed goes to a file whose disk is full
+        _abandon(sys.stdout)
+        complain(error)
+        return 2
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -51,6 +55,12 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130  # as shells count a process that Ctrl+C ended
+
+
+def _abandon(*streams: TextIO | None) -> None:
+    """What a stream still holds goes nowhere, or Python would complain at its end."""
+    for stream in filter(None, streams):  # `None` for one that was closed from the start
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _with_underscores(words: Sequence[str]) -> list[str]:

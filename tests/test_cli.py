@@ -459,6 +459,14 @@ def test_a_pipe_that_closes_early(tmp_path):
     assert done.stderr == "" and done.returncode in (1, 141)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_under_what_is_printed(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "fashion_detr.cli", "data", "check", str(tmp_path)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
+
+
 def drawn_object(size: tuple[int, int], box: tuple[int, int, int, int], label_id: int = 15) -> dict:
     mask = torch.zeros(size[1], size[0], dtype=torch.bool)
     mask[box[1] : box[3], box[0] : box[2]] = True
