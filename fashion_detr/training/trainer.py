@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import ConcatDataset, Subset
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
@@ -88,8 +89,7 @@ class FashionTrainer(Trainer):
         if "tensorboard" in self.args.report_to and isinstance(self.eval_dataset, FashionDataset):
             self.remove_callback(TensorBoardCallback)
             self.add_callback(OverlayTensorBoardCallback(self.eval_dataset, self.processing_class))
-        if isinstance(self.train_dataset, FashionDataset):
-            self.add_callback(EpochCallback(self.train_dataset))
+        self.add_callback(EpochCallback(self.train_dataset))
 
     @property
     def training_minutes(self) -> float:
@@ -279,15 +279,27 @@ class _AverageAfterStep(TrainerCallback):
 
 class EpochCallback(TrainerCallback):
     """
-    Tells a `FashionDataset` its epoch, for samples that differ from epoch to epoch. On several processes, and where a
-    run goes on within an epoch, nobody else does: add it to a Trainer that is not [`FashionTrainer`].
+    Tells a `FashionDataset` its epoch, for samples that differ from epoch to epoch; also those inside of torch's
+    `Subset` and `ConcatDataset`. On several processes, and where a run goes on within an epoch, nobody else does: add
+    it to a Trainer that is not [`FashionTrainer`].
     """
 
-    def __init__(self, dataset: FashionDataset):
-        self.dataset = dataset
+    def __init__(self, dataset: Any):
+        self.datasets = list(_fashion_datasets(dataset))
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.dataset.set_epoch(int(state.epoch or 0))
+        for dataset in self.datasets:
+            dataset.set_epoch(int(state.epoch or 0))
+
+
+def _fashion_datasets(dataset: Any) -> Iterator[FashionDataset]:
+    if isinstance(dataset, FashionDataset):
+        yield dataset
+    elif isinstance(dataset, Subset):
+        yield from _fashion_datasets(dataset.dataset)
+    elif isinstance(dataset, ConcatDataset):
+        for part in dataset.datasets:
+            yield from _fashion_datasets(part)
 
 
 def step_schedule(step: int, warmup: float, drops: Sequence[float]) -> float:
