@@ -227,6 +227,9 @@ def test_the_rate_drops_after_whole_epochs(tmp_path):
         trainer.optimizer.step()
         trainer.lr_scheduler.step()
     assert rates == pytest.approx([1.0] * 3 + [0.1] * 3 + [0.01] * 3)
+    trainer.train_dataset, trainer.lr_scheduler = iter([]), None
+    with pytest.raises(ValueError, match="`lr_drop_epochs` needs a data set with a length"):
+        trainer.create_scheduler(9)
 
 
 def test_a_trainer_says_what_it_needs(tmp_path):

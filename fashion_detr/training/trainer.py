@@ -166,6 +166,8 @@ class FashionTrainer(Trainer):
 
     def _steps_an_epoch(self) -> int:
         """As the Trainer counts them: what is left of the photos, or of the batches of a step, makes another one."""
+        if not isinstance(self.train_dataset, Sized):
+            raise ValueError("`lr_drop_epochs` needs a data set with a length: an epoch of this one has no known end.")
         batches = len(self.train_dataset) / (self.args.train_batch_size * self.args.world_size)
         batches = math.floor(batches) if self.args.dataloader_drop_last else math.ceil(batches)
         return math.ceil(batches / self.args.gradient_accumulation_steps)
