@@ -14,7 +14,7 @@ from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, 
 from fashion_detr.data.annotations import Vocabulary, different_names
 from fashion_detr.data.dataset import Example, FashionDataset, keep_in_memory
 from fashion_detr.data.fashionpedia import read_split_vocabulary
-from fashion_detr.data.priors import category_attributes, pairs_of
+from fashion_detr.data.priors import category_attributes, has_an_instance, pairs_of
 from fashion_detr.training.allocator import keep_freed_memory
 from fashion_detr.training.arguments import (
     DataArguments,
@@ -204,8 +204,12 @@ def build_datasets(
             require_same_vocabulary(data_args, config)
         train, selection, final = open_splits(data_args, args.seed, canvas)
 
-    judged = pairs_of(selection)
-    if args.load_best_model_at_end and judged is not None and next(iter(judged), None) is None:
+    if not has_an_instance(train):
+        raise ValueError(
+            f"There is nothing to learn: no photo of split {data_args.train_split!r} has an annotation with a mask that"
+            " is no crowd. `fashion-detr data check` tells more."
+        )
+    if args.load_best_model_at_end and not has_an_instance(selection):
         raise ValueError(
             "`load_best_model_at_end` chooses by photos without a single annotation: set aside more training "
             "photos (`selection_images`), name another `eval_split`, or switch it off."

@@ -434,6 +434,19 @@ def test_nothing_to_choose_a_checkpoint_by_is_missed_before_the_run(tmp_path, tr
     assert not (tmp_path / "out" / "config.yaml").exists()
 
 
+@pytest.mark.parametrize("change", [{"iscrowd": 1}, {"segmentation": None}, None])
+def test_nothing_to_learn_is_missed_before_the_run(tmp_path, train_script, change):
+    """What `data check` says cannot start: crowds alone, boxes alone, no annotation at all."""
+    write_data_set(tmp_path / "data")
+    file = tmp_path / "data" / "instances_attributes_train2020.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [entry | change for entry in content["annotations"]] if change else []
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="There is nothing to learn: no photo of split 'train'"):
+        train_script.prepare(["--use_cpu", "--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path)])
+    assert not (tmp_path / "config.yaml").exists()
+
+
 def test_a_run_that_starts_takes_no_credit_for_the_last_one(tmp_path, train_script):
     (tmp_path / "overlays").mkdir()
     for file in ("metrics.json", "evaluation.png", "overlays/7.png"):

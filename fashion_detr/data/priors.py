@@ -44,6 +44,12 @@ def pairs_of(examples: Sequence[Example]) -> Iterable[tuple[int, Sequence[int]]]
     return None
 
 
+def has_an_instance(examples: Sequence[Example]) -> bool:
+    """Whether there is anything but crowds; where it is drawn anew, there is."""
+    pairs = pairs_of(examples)
+    return pairs is None or next(iter(pairs), None) is not None
+
+
 def row_pairs(rows: Dataset, indices: Sequence[int] | None = None) -> Iterable[tuple[int, Sequence[int]]]:
     """Category id and attribute ids of every instance in the rows of `load_fashionpedia`; no mask is unpacked."""
     rows = rows.select_columns("objects")
