@@ -367,6 +367,9 @@ def test_a_slip_is_one_line_and_leaves_the_last_run_alone(tmp_path, train_script
         ("--dataloader_persistent_workers true", "needs `dataloader_num_workers` above 0"),
         ("--max_steps -5", "A run needs a length"),
         ("--max_steps -1 --num_train_epochs 0", "A run needs a length"),
+        ("--max_steps 0", "A run needs a length"),
+        ("--neftune_noise_alpha 5", "a photo has none"),
+        ("--label_smoothing_factor 0.1", "would change nothing"),
         ("--learning_rate nan", "`learning_rate` has to be a number from 0 on, found nan"),
         ("--debug underflow_overflow", "truth values of masks"),
     ],
@@ -473,6 +476,12 @@ def test_bf16_is_left_where_the_processor_would_emulate_it(tmp_path, monkeypatch
     args = FashionTrainingArguments(output_dir=str(tmp_path), bf16=True, use_cpu=True)
     assert args.bf16 is kept
     assert ("float32 instead" in caplog.text) is not kept
+    options = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": True, "fp16_full_eval": True}
+    if kept:  # both kinds of half precision in one run
+        with pytest.raises(ValueError, match="`fp16_full_eval` after training in `bf16` fails on a CPU"):
+            FashionTrainingArguments(**options)
+    else:
+        assert FashionTrainingArguments(**options).fp16_full_eval
 
 
 @pytest.mark.parametrize("variant", ["lite0", "lite2"])

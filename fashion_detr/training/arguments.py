@@ -209,7 +209,7 @@ class FashionTrainingArguments(TrainingArguments):
             self.bf16 = False
         if not isinstance(self.max_steps, int):
             raise ValueError(f"`max_steps` has to be a whole number, found {self.max_steps!r}.")
-        if self.max_steps < -1 or (self.max_steps < 1 and not self.num_train_epochs > 0):
+        if self.max_steps < 1 and not (self.max_steps == -1 and self.num_train_epochs > 0):
             raise ValueError(
                 "A run needs a length, `max_steps` above 0 or, with -1, `num_train_epochs` above 0; found "
                 f"{self.max_steps} and {self.num_train_epochs}."
@@ -240,6 +240,16 @@ class FashionTrainingArguments(TrainingArguments):
             raise ValueError(
                 "`debug underflow_overflow` fails on the truth values of masks. What it is for is watched anyway: a "
                 "loss that is not finite stops the run and names its terms."
+            )
+        if self.neftune_noise_alpha is not None:
+            raise ValueError("`neftune_noise_alpha` disturbs the embeddings of words, and a photo has none.")
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "`label_smoothing_factor` would change nothing: classes are sigmoids that learn by focal loss."
+            )
+        if self.use_cpu and self.bf16 and self.fp16_full_eval:
+            raise ValueError(
+                "`fp16_full_eval` after training in `bf16` fails on a CPU: `bf16_full_eval`, or leave out either."
             )
         if self.sync_batch_norm and self.use_cpu:
             raise ValueError("`sync_batch_norm` needs accelerators: torch has no synchronised batch norm on the CPU.")
