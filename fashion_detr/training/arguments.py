@@ -351,6 +351,8 @@ def _option_names(parser: HfArgumentParser) -> set[str]:
 
 def _unknown_options(unknown: Sequence[str], parser: HfArgumentParser) -> str:
     hint = _hint(unknown[0].lstrip("-").split("=")[0], _option_names(parser))
+    if unknown[0].endswith((".yaml", ".yml")):
+        hint = " A configuration file comes before all options."
     return f"there is no option {' '.join(unknown)}.{hint} All are listed by `train.py --help`."
 
 

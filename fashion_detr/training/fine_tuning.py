@@ -60,7 +60,9 @@ def load_for_vocabulary(
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
-            f"`model_config` changes the sizes of weights, which {source} already has: {' '.join(str(error).split())}"
+            f"`model_config` changes the sizes of weights, which {source} already has: {' '.join(str(error).split())} "
+            "It is that of the configuration file too, `configs/demo.yaml` if none is named first; "
+            "`configs/fine_tune.yaml` has none."
         ) from error
     logger.info("All other weights: from %s", source)
     return model
