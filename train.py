@@ -331,3 +331,6 @@ if __name__ == "__main__":
             file=sys.stderr,
         )
         sys.exit(130)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+        sys.exit(141)
