@@ -17,7 +17,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from fashion_detr.data import fashionpedia
-from fashion_detr.data.annotations import Vocabulary, read_vocabulary
+from fashion_detr.data.annotations import Vocabulary, read_ground_truth, read_vocabulary
 from fashion_detr.data.check import check_data_set
 from fashion_detr.data.dataset import FashionpediaExamples
 from fashion_detr.data.fashionpedia import (
@@ -221,9 +221,9 @@ def test_a_heading_of_roboflow_that_is_called_like_a_class_is_none(tmp_path, con
         return read_split_vocabulary(folder, "train").config_kwargs()["category_ids"]
 
     assert category_ids() == [7, 33]
-    write(
-        tmp_path, content | {"categories": [heading, *content["categories"]]}, "train/_annotations.coco.json", "train"
-    )
+    file = "train/_annotations.coco.json"
+    write(tmp_path, content | {"categories": [heading, *content["categories"]]}, file, "train")
+    assert [key for key, *_ in read_ground_truth(tmp_path / file)[0].categories] == [7, 33]
     assert check_data_set(tmp_path, ["train"]).can_train and len(load_fashionpedia(tmp_path, "train")) == 3
     # Nobody can tell whether these are classes.
     meant = [content["annotations"][0] | {"category_id": 0}, *content["annotations"][1:]]

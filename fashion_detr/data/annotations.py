@@ -178,8 +178,7 @@ def read_ground_truth(
                 "iscrowd": is_crowd(annotation),
             }
         )
-    vocabulary = Vocabulary.from_lists(content)
-    return vocabulary, images
+    return Vocabulary.from_lists(without_heading(content)), images
 
 
 def read_results(
