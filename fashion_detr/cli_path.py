@@ -1,5 +1,6 @@
 """Paths on a command line."""
 
+import argparse
 import os
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from .cli_error import CommandError
 
 def local_path(text: str) -> Path:
     """A path, with `~` as the home folder also where the shell has left it, as in `--output=~/here`."""
+    if not text:  # as of a variable that is not set; to Python it is the current folder
+        raise argparse.ArgumentTypeError("has to be a path, found ''")
     return Path(os.path.expanduser(text))  # unlike Path's own it takes a name that nobody has as it is
 
 

@@ -453,6 +453,13 @@ def test_the_vocabulary_of_a_model_in_an_annotation_file():
     assert list(config.id2label) == list(range(11))
 
 
+@pytest.mark.parametrize("arguments", [["predict", "", "--output", "out"], ["data", "check", ""]])
+def test_an_empty_path_is_not_the_current_folder(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "has to be a path, found ''" in capsys.readouterr().err
+
+
 def test_a_pipe_that_closes_early(tmp_path):
     command = f"{sys.executable} -m fashion_detr.cli data check {tmp_path} | true"
     done = subprocess.run(["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
