@@ -30,6 +30,8 @@ MAX_PIXELS = 120_000_000
 MAX_FETCHED_BYTES = 960_000_000
 # Floats of 8 bits go a little beyond 255 where they were resized; far beyond it they are of 16 bits.
 LARGEST_OVERSHOOT = 511
+# What holds the content of a file.
+BYTES = (bytes, bytearray, memoryview)
 # What Pillow raises on damaged files, as far as it is known.
 DAMAGED = (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -57,7 +59,7 @@ def open_image(source, max_pixels: int = MAX_PIXELS, timeout: float | None = Non
         content = source
     name = source if isinstance(source, str) or hasattr(source, "__fspath__") else "The file"
     try:
-        image = _open(io.BytesIO(content) if isinstance(content, bytes) else content, max_pixels)
+        image = _open(io.BytesIO(content) if isinstance(content, BYTES) else content, max_pixels)
         _load(image, max_pixels)
     except ValueError as error:
         raise ValueError(f"{name} cannot be read as an image: {error}") from error

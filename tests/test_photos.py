@@ -189,8 +189,16 @@ def test_the_largest_number_of_pixels_can_be_chosen(monkeypatch):
 def test_bytes_are_the_content_of_a_file():
     stored = io.BytesIO()
     Image.fromarray(pixels()).save(stored, "PNG")
-    assert torch.equal(values(stored.getvalue()), values(pixels()))
+    content = stored.getvalue()
+    for file in (content, bytearray(content), memoryview(content), stored, {"bytes": content, "path": "a.png"}):
+        assert torch.equal(values(file), values(pixels()))
     assert np.array_equal(open_image(stored), pixels())
+
+
+@pytest.mark.parametrize("image", [None, {"image": b"x" * 10_000}, [1.0]])
+def test_what_is_no_image_is_named_by_its_type(image):
+    with pytest.raises(ValueError, match=r"An image has to be .*; found (NoneType|dict|float)\.$"):
+        values(image)
 
 
 def test_of_an_animation_the_first_frame_is_taken():

@@ -11,13 +11,19 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tvF
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    PILImageResampling,
+    SizeDict,
+    is_valid_image,
+)
 from transformers.utils import logging
 
 from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig, make_findable, vocabulary_of
 from .masks_fashion_detr import decode_segmentation, encode_mask, full_size_masks, is_crowd, logit, mask_box
 from .ontology_fashion_detr import PART_OF
-from .photos_fashion_detr import open_image, to_rgb
+from .photos_fashion_detr import BYTES, open_image, to_rgb
 from .results_fashion_detr import FashionResult, whole_number
 
 logger = logging.get_logger(__name__)
@@ -71,8 +77,9 @@ class FashionDetrImageProcessor(TorchvisionBackend):
 
         Args:
             images (image or list of images):
-                PIL images, paths, the `bytes` of image files, or `np.ndarray` or `torch.Tensor`, `(H, W, 3)` or
-                `(3, H, W)`, values 0 to 255 (16-bit integers: to 65535), or booleans.
+                PIL images, paths, URLs, image files as `bytes` or opened, what `datasets` holds of an undecoded one
+                (`{"bytes", "path"}`), or `np.ndarray` or `torch.Tensor`, `(H, W, 3)` or `(3, H, W)`, values 0 to 255
+                (16-bit integers: to 65535), or booleans.
             annotations (`dict` or list of `dict`, *optional*):
                 One `{"image_id": ..., "annotations": [...]}` an image, with Fashionpedia's annotation dictionaries:
                 `category_id`, `attribute_ids` and `segmentation` as polygons, uncompressed or compressed run lengths,
@@ -118,11 +125,18 @@ class FashionDetrImageProcessor(TorchvisionBackend):
         return batch
 
     def fetch_images(self, images):
-        """Opens paths, URLs and the bytes of files with Pillow; grey arrays get three channels; all else passes."""
+        """Opens files with Pillow, wherever they are; grey arrays get three channels; other images pass."""
         if isinstance(images, (list, tuple)):
             return [self.fetch_images(image) for image in images]
-        if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
+        if isinstance(images, dict) and {"bytes", "path"} == set(images):  # as `datasets` holds undecoded images
+            images = images["path"] if images["bytes"] is None else images["bytes"]
+        if isinstance(images, (str, *BYTES)) or hasattr(images, "__fspath__") or hasattr(images, "read"):
             return open_image(images)
+        if not is_valid_image(images):
+            raise ValueError(
+                "An image has to be a Pillow image, an array or tensor, a path, a URL, or a file as bytes or opened; "
+                f"found {type(images).__name__}."
+            )
         if isinstance(images, np.ndarray) and images.ndim == 2:
             return np.repeat(images[None], 3, axis=0)
         if isinstance(images, torch.Tensor) and images.ndim == 2:
