@@ -14,12 +14,14 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 
+from fashion_detr import FashionDetrConfig, FashionDetrImageProcessor
 from fashion_detr.data import fashionpedia
 from fashion_detr.data.annotations import Vocabulary, read_ground_truth, read_vocabulary
 from fashion_detr.data.check import check_data_set
-from fashion_detr.data.dataset import FashionpediaExamples
+from fashion_detr.data.dataset import FashionDataset, FashionpediaExamples
 from fashion_detr.data.fashionpedia import (
     FEATURES,
     fashionpedia_annotations,
@@ -393,7 +395,13 @@ def test_parquet_needs_nothing_else(tmp_path, content, monkeypatch):
     plain = datasets.load_dataset(str(tmp_path / "hub"), split="train", cache_dir=str(tmp_path / "elsewhere"))
     for rows in (load_fashionpedia(tmp_path / "hub", "train"), stream_fashionpedia(tmp_path / "hub", "train"), plain):
         assert [row | {"image": np.asarray(row["image"]).tolist()} for row in rows] == before
-    assert FashionpediaExamples(load_fashionpedia(tmp_path / "hub", "train"))[0]["image"].size == (WIDTH, HEIGHT)
+    config = FashionDetrConfig(**vocabulary.config_kwargs())
+    prepared = FashionDataset(plain, FashionDetrImageProcessor(size={"height": 64, "width": 64}), config)
+    for row, sample in zip(plain, prepared, strict=True):
+        assert row["image"].size == (WIDTH, HEIGHT)
+        annotation = {"image_id": row["image_id"], "annotations": row["objects"]}
+        batch = prepared.processor(row["image"], annotation, config=config)
+        assert torch.equal(batch["mask_labels"][0], sample["mask_labels"])
 
 
 def test_parquet_files_are_cut_by_the_size_of_their_photos(tmp_path, content, monkeypatch):

@@ -188,7 +188,7 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
     Args:
         segmentation:
             Polygons (lists of x, y, x, y, ... in pixels), `{"size", "counts"}` with a list (uncompressed) or a string
-            (compressed), or an array of 0 to 1.
+            (compressed), what [`unpacked_segmentation`] takes, or an array of 0 to 1.
         image_size:
             Height and width of the image.
         where:
@@ -200,6 +200,7 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
         ImportError: pycocotools is missing and the mask consists of polygons.
     """
     height, width = image_size
+    segmentation = unpacked_segmentation(segmentation)
     if isinstance(segmentation, (np.ndarray, torch.Tensor)):
         _check_size(tuple(segmentation.shape), (height, width), where)
         if isinstance(segmentation, torch.Tensor):
@@ -226,6 +227,19 @@ def decode_segmentation(segmentation, image_size: Sequence[int], where: str) -> 
     if coco_mask is None:
         raise ImportError("Masks as polygons need pycocotools: `pip install pycocotools`.")
     return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(np.float32)
+
+
+def unpacked_segmentation(segmentation):
+    """
+    A mask of a `datasets` row, whose columns `polygons`, `counts` (uncompressed) and `rle` (compressed run lengths) are
+    None but for one, in the encoding that annotation files have; any other mask as it is.
+    """
+    if not isinstance(segmentation, dict) or not {"polygons", "counts", "rle"} <= segmentation.keys():
+        return segmentation
+    if segmentation["polygons"] is not None:
+        return segmentation["polygons"]
+    counts = segmentation["counts"] if segmentation["rle"] is None else segmentation["rle"]
+    return {"size": segmentation["size"], "counts": counts}
 
 
 def encloses_area(polygon: Sequence[float]) -> bool:

@@ -66,7 +66,7 @@ class FashionDataset(torch.utils.data.Dataset):
     Examples prepared for the model, one `dict` each.
 
     Args:
-        examples: Anything with a length and an index that yields examples.
+        examples: Anything with a length and an index that yields examples, or the rows of `load_fashionpedia`.
         processor: The model's image processor.
         config: The model's configuration, for its vocabulary.
         augmentation: Random changes for training. `None` leaves the photo to the processor. Otherwise `mask_labels` are
@@ -83,7 +83,7 @@ class FashionDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        examples: Sequence[Example] | Dataset,
         processor: FashionDetrImageProcessor,
         config: FashionDetrConfig,
         augmentation: Augmentation | None = None,
@@ -93,7 +93,7 @@ class FashionDataset(torch.utils.data.Dataset):
     ):
         if augmentation is not None and with_ground_truth:
             raise ValueError("The ground truth is that of the whole photo: with it, `augmentation` has to be None.")
-        self.examples = examples
+        self.examples = FashionpediaExamples(examples) if isinstance(examples, Dataset) else examples
         self.processor = processor
         self.config = config
         self.augmentation = augmentation

@@ -17,7 +17,7 @@ from datasets import Dataset, Features, Image, IterableDataset, List, NamedSplit
 from datasets.exceptions import DatasetGenerationError
 from pycocotools import mask as coco_mask
 
-from ..masks_fashion_detr import is_crowd
+from ..masks_fashion_detr import is_crowd, unpacked_segmentation
 from .annotations import (
     Vocabulary,
     compressed_rle,
@@ -295,7 +295,7 @@ def fashionpedia_annotations(row: dict[str, Any]) -> list[dict[str, Any]]:
             "area": stated_area(found),
             "image_id": row["image_id"],
             "iscrowd": int(found["iscrowd"]),
-            "segmentation": _decode_segmentation(found["segmentation"]),
+            "segmentation": unpacked_segmentation(found["segmentation"]),
         }
         for found in row["objects"]
     ]
@@ -355,12 +355,6 @@ def _encode_segmentation(segmentation: list | dict) -> dict[str, Any]:
         return encoded | {"polygons": segmentation}
     encoding = "rle" if isinstance(segmentation["counts"], str) else "counts"
     return encoded | {encoding: segmentation["counts"], "size": segmentation["size"]}
-
-
-def _decode_segmentation(encoded: dict[str, Any]) -> list[list[float]] | dict[str, Any]:
-    if encoded["polygons"] is not None:
-        return encoded["polygons"]
-    return {"size": encoded["size"], "counts": encoded["counts"] if encoded["rle"] is None else encoded["rle"]}
 
 
 def _check_image_files(file_names: list[str], images: ImageFiles, annotation_file: Path) -> None:
