@@ -13,13 +13,15 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, one_hot, pad, softplus
 from torch.utils.checkpoint import checkpoint
-from transformers.utils import is_scipy_available
+from transformers.utils import is_scipy_available, logging
 from transformers.utils.generic import maybe_autocast
 
 from .configuration_fashion_detr import MASK_STRIDE, FashionDetrConfig
 
 if is_scipy_available():
     from scipy.optimize import linear_sum_assignment
+
+logger = logging.get_logger(__name__)
 
 DICE_EPSILON = 1e-3
 
@@ -166,6 +168,11 @@ class FashionDetrLoss(nn.Module):
             raise ImportError("Training needs scipy for the bipartite matching: `pip install scipy`.")
         masks = predictions[0]["masks_queries_logits"]
         _check_labels(mask_labels, class_labels, attribute_labels, masks.shape, self.config)
+        if max(map(len, class_labels), default=0) > self.config.num_queries:
+            logger.warning_once(
+                f"A photo has more instances than the model has queries (`num_queries`: {self.config.num_queries}). "
+                "Those that fit least are not learnt, and would not be found."
+            )
         with maybe_autocast(device_type=masks.device.type, enabled=False):
             targets = Targets(mask_labels, class_labels, attribute_labels, pixel_mask, masks)
             if num_instances is None:

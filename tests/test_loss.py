@@ -308,6 +308,13 @@ def test_two_processes_divide_by_their_mean(tmp_path):
     assert _mean_over_processes(torch.tensor(3.0)).item() == 3
 
 
+def test_more_instances_than_queries_are_told(tiny_model, random_labels, caplog):
+    queries = tiny_model.config.num_queries
+    for count, told in ((queries, False), (queries + 1, True)):
+        loss = tiny_model(torch.rand(1, 3, 64, 64), **random_labels(tiny_model.config, [count], (64, 64))).loss
+        assert torch.isfinite(loss) and (f"(`num_queries`: {queries})" in caplog.text) == told
+
+
 def test_the_number_that_divides_can_be_given(tiny_model, random_labels):
     """Three instances: divided by 6 each term is half of what it is; a number of 0 divides like 1."""
     pixels, labels = torch.rand(2, 3, 64, 64), random_labels(tiny_model.config, [1, 2], (64, 64))
