@@ -8,7 +8,9 @@ that help and errors of usage come at once.
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -32,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a photo's name may not be in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
     arguments = parser.parse_args(_with_underscores(sys.argv[1:] if argv is None else argv))
+    if threading.current_thread() is threading.main_thread():
+        # What Docker and systemd send would end the process at once: results not written, visitors' photos left behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(arguments)
     except BrokenPipeError:  # `| head` has read enough

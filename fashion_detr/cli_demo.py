@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
@@ -64,8 +63,6 @@ def demo(arguments: argparse.Namespace) -> int:
                 f"a proxy, add {arguments.host} to NO_PROXY."
             ) from error
         print(f"The page is at {url} (Ctrl+C ends it)", flush=True)
-        # What Docker and systemd send would end the process at once, with visitors' photos still in the folder.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         app.block_thread()
     return 0
 
