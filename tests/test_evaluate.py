@@ -65,7 +65,8 @@ def test_exact_predictions_score_one(tmp_path, capsys):
     assert "2 images, A = 3 attributes" in table and "coat" in table and str(tmp_path / "out") in table
 
 
-@pytest.mark.filterwarnings("error")
+# But for event loops of Gradio's, from the tests of the page, that happen to be collected meanwhile.
+@pytest.mark.filterwarnings("error", r"ignore:unclosed (<socket\.socket|event loop):ResourceWarning")
 def test_any_name_can_be_drawn(tmp_path):
     truth, results = scene()
     for category, name in zip(truth["categories"], ("US$ bag \\foo $ \n", "Ärmel дом \ud800")):
