@@ -395,10 +395,10 @@ def test_parquet_needs_nothing_else(tmp_path, content, monkeypatch):
     plain = datasets.load_dataset(str(tmp_path / "hub"), split="train", cache_dir=str(tmp_path / "elsewhere"))
     for rows in (load_fashionpedia(tmp_path / "hub", "train"), stream_fashionpedia(tmp_path / "hub", "train"), plain):
         assert [row | {"image": np.asarray(row["image"]).tolist()} for row in rows] == before
+    assert FashionpediaExamples(load_fashionpedia(tmp_path / "hub", "train"))[0]["image"].size == (WIDTH, HEIGHT)
     config = FashionDetrConfig(**vocabulary.config_kwargs())
     prepared = FashionDataset(plain, FashionDetrImageProcessor(size={"height": 64, "width": 64}), config)
     for row, sample in zip(plain, prepared, strict=True):
-        assert row["image"].size == (WIDTH, HEIGHT)
         annotation = {"image_id": row["image_id"], "annotations": row["objects"]}
         batch = prepared.processor(row["image"], annotation, config=config)
         assert torch.equal(batch["mask_labels"][0], sample["mask_labels"])
