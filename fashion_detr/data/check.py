@@ -116,8 +116,9 @@ def check_data_set(data_dir: Path, splits: Sequence[str] = ("train", "val")) -> 
         if content is not None:
             counts[split] = _count(content)
             sound = _check_entries(content, errors)
-            vocabularies[split] = _vocabulary(content, sound)
-            _check_names(without_heading(sound), errors)
+            classes = without_heading(sound)
+            vocabularies[split] = _vocabulary(content, sound, classes)
+            _check_names(classes, errors)
             _check_references(content, sound, errors)
             _check_attributes(content, sound, warnings, is_learnt=split == splits[0])
             unlearnable = _check_masks(sound, errors, warnings)
@@ -265,9 +266,10 @@ def _identified(entries: list) -> list[dict]:
     return [entry for entry in _mappings(entries) if isinstance(entry.get("id"), int)]
 
 
-def _vocabulary(content: dict[str, list], sound: dict[str, list[dict]]) -> dict[str, dict[int, str]]:
-    """Id -> name of the categories and of the attributes, without a list that has a broken entry."""
-    classes = without_heading(sound)
+def _vocabulary(
+    content: dict[str, list], sound: dict[str, list[dict]], classes: dict[str, list[dict]]
+) -> dict[str, dict[int, str]]:
+    """Id -> name of the categories and of the attributes in `classes`, without a list that has a broken entry."""
     return {
         section: {entry["id"]: entry["name"] for entry in classes[section]}
         for section in ("categories", "attributes")
