@@ -11,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import set_seed
 
 from fashion_detr import FashionDetrConfig, FashionDetrForInstanceSegmentation, FashionDetrImageProcessor
+from fashion_detr.cli_error import abandon
 from fashion_detr.data.annotations import Vocabulary, different_names
 from fashion_detr.data.dataset import Example, FashionDataset, keep_in_memory
 from fashion_detr.data.fashionpedia import read_split_vocabulary
@@ -332,5 +333,5 @@ if __name__ == "__main__":
         )
         sys.exit(130)
     except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+        abandon(sys.stdout, sys.stderr)
         sys.exit(141)

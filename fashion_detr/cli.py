@@ -7,17 +7,15 @@ that help and errors of usage come at once.
 
 import argparse
 import io
-import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import TextIO
 
 from . import __version__
 from .cli_data import add_data
 from .cli_demo import add_demo
-from .cli_error import CommandError, complain
+from .cli_error import CommandError, abandon, complain
 from .cli_evaluate import add_evaluate
 from .cli_predict import add_predict
 from .cli_publish import add_publish
@@ -40,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except BrokenPipeError:  # `| head` has read enough
-        _abandon(sys.stdout, sys.stderr)
+        abandon(sys.stdout, sys.stderr)
         return 141
     except OSError as error:  # what is printed goes to a file whose disk is full
-        _abandon(sys.stdout)
+        abandon(sys.stdout)
         complain(error)
         return 2
 
@@ -60,12 +58,6 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130  # as shells count a process that Ctrl+C ended
-
-
-def _abandon(*streams: TextIO | None) -> None:
-    """What a stream still holds goes nowhere, or Python would complain at its end."""
-    for stream in filter(None, streams):  # `None` for one that was closed from the start
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _with_underscores(words: Sequence[str]) -> list[str]:

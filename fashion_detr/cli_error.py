@@ -1,6 +1,8 @@
 """How commands end that cannot run, and what they complain of."""
 
+import os
 import sys
+from typing import TextIO
 
 
 class CommandError(Exception):
@@ -10,6 +12,12 @@ class CommandError(Exception):
 def complain(error: Exception | str) -> None:
     """One line on stderr, whatever the message."""
     print("fashion-detr:", printed(" ".join(str(error).split())), file=sys.stderr, flush=True)
+
+
+def abandon(*streams: TextIO | None) -> None:
+    """What a stream still holds goes nowhere, or Python would complain at its end."""
+    for stream in filter(None, streams):  # `None` for one that was closed from the start
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def printed(name: str) -> str:
